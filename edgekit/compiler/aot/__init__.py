@@ -1,0 +1,1 @@
+"""Ahead of time: an ONNX model becomes one plain C library without any runtime."""

@@ -1,0 +1,344 @@
+"""Read ONNX files nobody vouches for, and say what goes in and out of them.
+
+An ONNX file is parsed, then every tensor in it is checked against the bytes that are really
+there before anything is allocated for it. External data may be read from beside the file and from
+nowhere else; what edgekit writes is always one file.
+"""
+
+from __future__ import annotations
+
+import math
+import stat
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgekit.core.errors import InputError
+from edgekit.core.files import write_atomic
+from edgekit.core.model import TensorSpec
+
+if TYPE_CHECKING:
+    import onnx
+
+MAX_FILE_BYTES = 2**31 - 1  # protobuf's own limit
+MAX_TENSOR_BYTES = 2**31 - 1
+_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
+_DTYPES = {
+    **{1: "float32", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64"},
+    **{9: "bool", 10: "float16", 11: "float64", 12: "uint32", 13: "uint64"},
+}
+_DTYPE_BYTES = {1: 4, 2: 1, 3: 1, 4: 2, 5: 2, 6: 4, 7: 8, 9: 1, 10: 2, 11: 8, 12: 4, 13: 8}
+
+
+def load_onnx(path: Path) -> onnx.ModelProto:
+    """Read and check a model; external data beside it is read into it.
+
+    Args:
+        path: The `.onnx` file.
+
+    Returns:
+        The model, with all its data inside.
+
+    Raises:
+        InputError: The file is missing, no ONNX, damaged, claims more data than it holds, reaches
+            outside its folder, or uses types edgekit does not handle.
+    """
+    data = _read(path)
+    model = _parse(path, data)
+    _check_opsets(path, model)
+    for tensor in _tensors(model.graph):
+        _check_tensor(path, tensor)
+    for info in (*model.graph.input, *model.graph.output, *model.graph.value_info):
+        _check_declared(path, info)
+    _run_checker(path, model)
+    return model
+
+
+def save_onnx(model: onnx.ModelProto, path: Path) -> None:
+    """Write a model as one file, the same bytes for the same model.
+
+    Raises:
+        InputError: The model does not fit in one file.
+    """
+    if model.ByteSize() > MAX_FILE_BYTES:
+        raise InputError(
+            f"Writing {path}", found=f"{model.ByteSize()} bytes", expected="at most 2 GiB"
+        )
+    write_atomic(path, model.SerializeToString(deterministic=True))
+
+
+def input_specs(model: onnx.ModelProto) -> tuple[TensorSpec, ...]:
+    """Return the inputs a caller must give, None for an open first size.
+
+    Raises:
+        InputError: A size other than the first is open, or a size is 0.
+    """
+    constants = {tensor.name for tensor in model.graph.initializer}
+    return tuple(_spec(info) for info in model.graph.input if info.name not in constants)
+
+
+def output_specs(model: onnx.ModelProto) -> tuple[TensorSpec, ...]:
+    """Return the outputs, None for an open first size.
+
+    Raises:
+        InputError: A size other than the first is open, or a size is 0.
+    """
+    return tuple(_spec(info) for info in model.graph.output)
+
+
+def has_qdq(model: onnx.ModelProto) -> bool:
+    """Return whether the model holds quantize or dequantize operators: an int8 model."""
+    return any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in model.graph.node)
+
+
+def specialise(model: onnx.ModelProto, sizes: Mapping[str, int] | None = None) -> onnx.ModelProto:
+    """Return a copy with a batch of 1 and every named size fixed, its inner shapes inferred.
+
+    Args:
+        model: A checked model.
+        sizes: Values of further open sizes, by name.
+
+    Returns:
+        The copy; all its inputs and outputs have fixed shapes.
+
+    Raises:
+        InputError: A size stays open; it is asked for by name.
+    """
+    import onnx
+
+    fixed = onnx.ModelProto()
+    fixed.CopyFrom(model)
+    del fixed.graph.value_info[:]
+    constants = {tensor.name for tensor in fixed.graph.initializer}
+    chosen = dict(sizes or {})
+    for info in fixed.graph.input:
+        if info.name not in constants:
+            _fix_sizes(info, chosen)
+    for info in fixed.graph.output:
+        # What the inputs decide is inferred again: a stale name or a wrong rank would win.
+        info.type.tensor_type.ClearField("shape")
+    return _infer(fixed)
+
+
+def _read(path: Path) -> bytes:
+    doing = f"Reading {path}"
+    try:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            raise InputError(doing, found="no regular file", expected="an .onnx file")
+        if found.st_size > MAX_FILE_BYTES:
+            raise InputError(doing, found=f"{found.st_size} bytes", expected="at most 2 GiB")
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(doing, found=error.strerror or str(error)) from error
+
+
+def _parse(path: Path, data: bytes) -> onnx.ModelProto:
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    model = onnx.ModelProto()
+    try:
+        model.ParseFromString(data)
+    except (DecodeError, ValueError, RecursionError) as error:
+        raise InputError(
+            f"Reading {path}", found="truncated or damaged data", expected="an ONNX model"
+        ) from error
+    if not model.HasField("graph") or not model.graph.output or not model.opset_import:
+        raise InputError(
+            f"Reading {path}",
+            found="no graph with outputs and an opset",
+            expected="an ONNX model",
+            hint="the file may be truncated, or be something else",
+        )
+    return model
+
+
+def _check_opsets(path: Path, model: onnx.ModelProto) -> None:
+    import onnx
+
+    newest = onnx.defs.onnx_opset_version()
+    for opset in model.opset_import:
+        if opset.domain in ("", "ai.onnx") and opset.version > newest:
+            raise InputError(
+                f"Reading {path}",
+                found=f"opset {opset.version}",
+                expected=f"at most {newest}",
+                hint="export with opset 18",
+            )
+    for node in model.graph.node:
+        if node.domain not in _DOMAINS:
+            raise InputError(
+                f"Reading {path}",
+                found=f"operator {node.domain}.{node.op_type} at '{node.name}'",
+                expected="operators of ONNX and of com.microsoft",
+            )
+
+
+def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                yield attribute.t
+            yield from attribute.tensors
+            if attribute.HasField("g"):
+                yield from _tensors(attribute.g)
+            for inner in attribute.graphs:
+                yield from _tensors(inner)
+
+
+def _check_tensor(path: Path, tensor: onnx.TensorProto) -> None:
+    import onnx
+
+    doing = f"Reading {path}: tensor '{tensor.name}'"
+    if tensor.data_type not in _DTYPES:
+        if tensor.data_type == onnx.TensorProto.STRING:
+            return  # a label list; it is no operand of anything edgekit compiles
+        name = onnx.TensorProto.DataType.Name(tensor.data_type) if tensor.data_type else "no type"
+        raise InputError(doing, found=name, expected=", ".join(sorted(_DTYPES.values())))
+    if any(dim < 0 for dim in tensor.dims):
+        raise InputError(doing, found=f"shape {list(tensor.dims)}", expected="sizes from 0 on")
+    claimed = math.prod(tensor.dims) * _DTYPE_BYTES[tensor.data_type]
+    if claimed > MAX_TENSOR_BYTES:
+        raise InputError(
+            doing, found=f"shape {list(tensor.dims)}, {claimed} bytes", expected="at most 2 GiB"
+        )
+    if tensor.data_location == onnx.TensorProto.EXTERNAL:
+        _load_external(path, tensor, claimed)
+        return
+    held = _held_bytes(tensor)
+    if held != claimed:
+        raise InputError(
+            doing,
+            found=f"{held} bytes of data",
+            expected=f"{claimed} bytes for shape {list(tensor.dims)}",
+            hint="the file may be truncated",
+        )
+
+
+def _held_bytes(tensor: onnx.TensorProto) -> int:
+    """Return the bytes of values stored, whatever field holds them."""
+    if tensor.HasField("raw_data"):
+        return len(tensor.raw_data)
+    size = _DTYPE_BYTES[tensor.data_type]
+    fields = (tensor.float_data, tensor.int32_data, tensor.int64_data)
+    more = (tensor.double_data, tensor.uint64_data)
+    return sum(len(field) for field in (*fields, *more)) * size
+
+
+def _load_external(path: Path, tensor: onnx.TensorProto, claimed: int) -> None:
+    import onnx
+
+    doing = f"Reading {path}: external data of tensor '{tensor.name}'"
+    entries = {entry.key: entry.value for entry in tensor.external_data}
+    location = entries.get("location", "")
+    folder = path.parent.resolve()
+    # resolve() follows links, so a link that leads out of the folder is seen as well.
+    source = (folder / location).resolve()
+    if not location or Path(location).is_absolute() or not source.is_relative_to(folder):
+        raise InputError(doing, found=f"path '{location}'", expected="a file beside the model")
+    try:
+        offset, length = (int(entries.get(key, "0")) for key in ("offset", "length"))
+        size = source.stat().st_size
+        if not source.is_file():
+            raise OSError(None, "no regular file")
+    except (ValueError, OSError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise InputError(doing, found=f"'{location}': {reason}") from error
+    length = length or claimed
+    if length != claimed or offset < 0 or offset + length > size:
+        raise InputError(
+            doing,
+            found=f"bytes {offset} to {offset + length} of '{location}', which has {size}",
+            expected=f"{claimed} bytes inside the file",
+        )
+    with source.open("rb") as file:
+        file.seek(offset)
+        tensor.raw_data = file.read(length)
+    del tensor.external_data[:]
+    tensor.data_location = onnx.TensorProto.DEFAULT
+
+
+def _check_declared(path: Path, info: onnx.ValueInfoProto) -> None:
+    doing = f"Reading {path}: '{info.name}'"
+    if not info.type.HasField("tensor_type"):
+        raise InputError(
+            doing, found=info.type.WhichOneof("value") or "no type", expected="a tensor"
+        )
+    kind = info.type.tensor_type.elem_type
+    if kind and kind not in _DTYPES:
+        raise InputError(
+            doing, found=f"element type {kind}", expected=", ".join(sorted(_DTYPES.values()))
+        )
+    dims = [dim.dim_value for dim in info.type.tensor_type.shape.dim if dim.HasField("dim_value")]
+    claimed = math.prod(dims) * _DTYPE_BYTES.get(kind, 1)
+    if any(dim < 0 for dim in dims) or claimed > MAX_TENSOR_BYTES:
+        raise InputError(
+            doing, found=f"shape {dims}, {claimed} bytes", expected="at most 2 GiB per tensor"
+        )
+
+
+def _run_checker(path: Path, model: onnx.ModelProto) -> None:
+    import onnx
+
+    try:
+        onnx.checker.check_model(model)
+    except (onnx.checker.ValidationError, ValueError) as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise InputError(
+            f"Reading {path}", found=lines[0][:300] if lines else "an invalid graph"
+        ) from error
+
+
+def _spec(info: onnx.ValueInfoProto) -> TensorSpec:
+    kind = info.type.tensor_type
+    shape: list[int | None] = []
+    for axis, dim in enumerate(kind.shape.dim):
+        if dim.HasField("dim_value"):
+            if dim.dim_value == 0:
+                raise InputError(f"Tensor '{info.name}'", found=f"size 0 at axis {axis}")
+            shape.append(dim.dim_value)
+        elif axis == 0:
+            shape.append(None)
+        else:
+            raise _open_size(info.name, axis, dim.dim_param)
+    return TensorSpec(name=info.name, dtype=_DTYPES[kind.elem_type], shape=tuple(shape))
+
+
+def _fix_sizes(info: onnx.ValueInfoProto, sizes: Mapping[str, int]) -> None:
+    for axis, dim in enumerate(info.type.tensor_type.shape.dim):
+        if dim.HasField("dim_value"):
+            if dim.dim_value == 0:
+                raise InputError(f"Input '{info.name}'", found=f"size 0 at axis {axis}")
+        elif dim.dim_param in sizes:
+            dim.dim_value = sizes[dim.dim_param]
+        elif axis == 0:
+            dim.dim_value = 1
+        else:
+            raise _open_size(info.name, axis, dim.dim_param)
+
+
+def _open_size(tensor: str, axis: int, name: str) -> InputError:
+    asked = f"'{name}'" if name else f"axis {axis}"
+    return InputError(
+        f"Fixing the shape of '{tensor}'",
+        found=f"open size {asked} at axis {axis}",
+        expected="a fixed size everywhere but in the batch (axis 0)",
+        hint=f"export the model with a fixed size for {asked}",
+    )
+
+
+def _infer(model: onnx.ModelProto) -> onnx.ModelProto:
+    import onnx
+
+    try:
+        inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
+    except (onnx.shape_inference.InferenceError, ValueError, RuntimeError) as error:
+        lines = str(error).splitlines() or ["no reason given"]
+        raise InputError("Inferring the shapes of the model", found=lines[0][:300]) from error
+    for info in inferred.graph.value_info:
+        _check_declared(Path("the model"), info)
+    return inferred

@@ -1,0 +1,1 @@
+"""Smaller models: pruning on torch modules, quantization to int8 graphs."""

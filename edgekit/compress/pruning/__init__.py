@@ -1,0 +1,1 @@
+"""Structured pruning: which channels belong together, which matter, how many stay."""

@@ -1,0 +1,1 @@
+"""Importance scores a recipe can name: one file each, options first, torch only inside `scores`."""

@@ -1,0 +1,1 @@
+"""The words every room uses: errors, options, registry, model, target, stage, report."""

@@ -1,0 +1,1 @@
+"""Datasets: one file each, named as in recipes (`fashion_mnist.py` is `fashion-mnist`)."""

@@ -1,0 +1,286 @@
+"""Build: the whole way from a recipe and targets to reports and bundles."""
+
+from __future__ import annotations
+
+import datetime
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from edgekit.core.errors import InputError, StageError
+from edgekit.core.model import ModelKind
+from edgekit.core.places import store_folder
+from edgekit.core.progress import NullProgress, Progress
+from edgekit.core.registry import registry
+from edgekit.core.report import BuildReport, DeviceReport, EngineReport, Mismatch, StageReport
+from edgekit.core.schema import to_plain
+from edgekit.core.target import Target, load_target
+from edgekit.pipeline.budget import judge
+from edgekit.pipeline.bundle import BundleFacts, Lineage, write_bundle, write_index
+from edgekit.pipeline.plan import SOURCE_LABEL, Plan, make_plan
+from edgekit.pipeline.provenance import installed_version
+from edgekit.pipeline.race import Selection, select_engine
+from edgekit.pipeline.recipe import Recipe, load_recipe
+from edgekit.pipeline.run import PlanRun, Settings, StageRun, run_plans
+from edgekit.pipeline.store import Store
+
+
+class BuildRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """Say what to build.
+
+    Args:
+        recipe: The recipe.
+        targets: Targets in the order of their reports.
+        output: Folder that receives one bundle per target.
+        runners: Runner URI by target name; `*` for all others.
+        until: Label of the last stage to run; None for all.
+        num_threads: Threads for training; None for all cores.
+        allow_code: Whether recipes may import Python code.
+        remeasure: Whether measurements are repeated rather than reused.
+    """
+
+    recipe: Recipe
+    targets: tuple[Target, ...]
+    output: Path = Path("dist")
+    runners: dict[str, str] = msgspec.field(default_factory=dict)
+    until: str | None = None
+    num_threads: int | None = None
+    allow_code: bool = False
+    remeasure: bool = False
+
+
+def build(
+    recipe: str | None = None,
+    targets: Sequence[str] = ("host",),
+    *,
+    overrides: Sequence[str] = (),
+    output: str | Path = "dist",
+    runners: Mapping[str, str] | None = None,
+    until: str | None = None,
+    num_threads: int | None = None,
+    allow_code: bool = False,
+    remeasure: bool = False,
+    progress: Progress | None = None,
+) -> list[BuildReport]:
+    """Build a recipe for targets and return one report per target.
+
+    Args:
+        recipe: Name or path; None for `edgekit.yaml` in the current folder.
+        targets: Names or paths.
+        overrides: `KEY=VALUE` texts that replace options, such as `prune.ratio=0.4`.
+        output: Folder that receives one bundle per target.
+        runners: Runner URI by target name, `*` for all others; None for the targets' own.
+        until: Label of the last stage to run.
+        num_threads: Threads for training.
+        allow_code: Whether the recipe may import Python code of yours.
+        remeasure: Whether to repeat measurements that are in the store.
+        progress: Who listens; None for silence.
+
+    Raises:
+        InputError: Something given cannot work.
+        StageError: A stage broke its promise.
+        DeviceError: A device could not be used.
+    """
+    request = BuildRequest(
+        recipe=load_recipe(recipe, overrides),
+        targets=tuple(load_target(name) for name in targets),
+        output=Path(output),
+        runners=dict(runners or {}),
+        until=until,
+        num_threads=num_threads,
+        allow_code=allow_code,
+        remeasure=remeasure,
+    )
+    return run_build(request, progress or NullProgress())
+
+
+def plan_build(request: BuildRequest) -> list[Plan]:
+    """Plan every target of a request."""
+    _check_targets(request)
+    return [
+        make_plan(
+            request.recipe,
+            target,
+            until=request.until,
+            runner=request.runners.get(target.name, request.runners.get("*")),
+            num_threads=request.num_threads,
+        )
+        for target in request.targets
+    ]
+
+
+def run_build(request: BuildRequest, progress: Progress) -> list[BuildReport]:
+    """Run a request; see `build`.
+
+    When one target fails the others are finished and bundled first, then its error is raised.
+    """
+    plans = plan_build(request)
+    _check_output(request.output)
+    store = Store(store_folder())
+    started = time.monotonic()
+    settings = Settings(
+        store=store,
+        progress=progress,
+        allow_code=request.allow_code,
+        remeasure=request.remeasure,
+    )
+    reports = []
+    errors = []
+    for run in run_plans(plans, settings):
+        if run.error is not None:
+            errors.append((run.plan.target.name, run.error))
+            continue
+        report, selection = _report(run, time.monotonic() - started)
+        reports.append(_bundle(run, report, store, request.output))
+        if selection is not None and selection.winner is None:
+            errors.append((run.plan.target.name, _no_engine(selection)))
+    if len(reports) > 1 and any(report.output for report in reports):
+        write_index(reports, request.output)
+    if errors:
+        target, error = errors[0]
+        if len(plans) > 1:
+            failed = ", ".join(name for name, _ in errors)
+            error.add_note(f"for target '{target}'; failed: {failed}; the others are finished")
+        raise error
+    return reports
+
+
+def _check_targets(request: BuildRequest) -> None:
+    names = [target.name for target in request.targets]
+    if not names:
+        raise InputError("no target was named", hint="Pass --target, see `edgekit list targets`")
+    twice = {name for name in names if names.count(name) > 1}
+    if twice:
+        raise InputError(f"target '{twice.pop()}' is named twice")
+    for name in request.runners:
+        if name != "*" and name not in names:
+            raise InputError(f"--runner names target '{name}'", expected=f"one of {names}")
+    for name in request.recipe.per_target:
+        if name not in names and name not in _known_targets():
+            raise InputError(f"{request.recipe.name}: per_target names unknown target '{name}'")
+
+
+def _known_targets() -> tuple[str, ...]:
+    from edgekit.core.assets import asset_names
+
+    return asset_names("targets")
+
+
+def _check_output(output: Path) -> None:
+    from edgekit.core.files import explain_os_errors
+
+    with explain_os_errors(output):
+        output.mkdir(parents=True, exist_ok=True)
+        probe = output / ".edgekit-writable"
+        probe.touch()
+        probe.unlink()
+
+
+def _no_engine(selection: Selection) -> StageError:
+    reasons = "; ".join(f"{e.engine}: {e.disqualified}" for e in selection.engines)
+    return StageError("no engine qualifies", found=reasons, hint="Add an engine to `compile`")
+
+
+def _report(run: PlanRun, wall_s: float) -> tuple[BuildReport, Selection | None]:
+    plan = run.plan
+    stages = tuple(_stage_report(stage) for stage in run.stages)
+    details: dict[str, Any] = {}
+    for stage in run.stages:
+        details.update(stage.entry.details)
+    engines = msgspec.convert(details.get("engines", []), list[EngineReport])
+    device = details.get("device")
+    selection = select_engine(engines, plan.target.engines) if engines else None
+    winner = selection.winner if selection else None
+    metric = registry("metrics").name_of(type(plan.recipe.metric)) if plan.data else ""
+    report = BuildReport(
+        recipe=plan.recipe.name,
+        target=plan.target.name,
+        stages=stages,
+        metric=metric,
+        engines=selection.engines if selection else (),
+        selected=winner.engine if winner else None,
+        selected_by=selection.selected_by if selection else None,
+        device=msgspec.convert(device, DeviceReport) if device else None,
+        mismatches=tuple(msgspec.convert(details.get("mismatches", []), list[Mismatch])),
+        warnings=tuple(text for stage in stages for text in stage.warnings),
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        wall_s=round(wall_s, 3),
+    )
+    verdicts = judge(
+        plan.recipe.budget_for(plan.target.name),
+        metric=metric,
+        stages=stages,
+        selected=winner,
+        is_emulated=report.is_emulated,
+    )
+    return msgspec.structs.replace(report, verdicts=verdicts), selection
+
+
+def _stage_report(run: StageRun) -> StageReport:
+    entry = run.entry
+    hidden = {"engines", "device", "mismatches"}
+    return StageReport(
+        name=entry.parts.stage,
+        label=run.planned.label,
+        key=entry.key,
+        status="cached" if run.was_cached else "ran",
+        payload=entry.payload,
+        kind=entry.kind.value,
+        size_bytes=entry.size_bytes,
+        duration_s=entry.duration_s,
+        created=entry.created,
+        metrics=entry.metrics,
+        warnings=entry.warnings,
+        details={name: value for name, value in entry.details.items() if name not in hidden},
+    )
+
+
+def _bundle(run: PlanRun, report: BuildReport, store: Store, output: Path) -> BuildReport:
+    last = run.stages[-1]
+    if last.entry.kind is not ModelKind.COMPILED:
+        return report
+    payload = store.path(last.entry.key) / "payload"
+    paths = write_bundle(report, payload, _facts(run), output)
+    return paths.report
+
+
+def _facts(run: PlanRun) -> BundleFacts:
+    plan = run.plan
+    entry = run.stages[-1].entry
+    lineage = tuple(
+        Lineage(stage=stage.planned.label, key=stage.entry.key, payload=stage.entry.payload)
+        for stage in run.stages
+        if not stage.planned.is_measuring
+    )
+    tools = {
+        name: version for stage in run.stages for name, version in stage.entry.parts.tools.items()
+    }
+    return BundleFacts(
+        recipe=plan.recipe.name,
+        recipe_options=to_plain(plan.recipe, _path_name),
+        target=msgspec.to_builtins(plan.target),
+        preprocess=to_plain(plan.recipe, _path_name)["preprocess"],
+        labels=entry.labels,
+        inputs=entry.inputs,
+        outputs=entry.outputs,
+        metric=report_metric(plan),
+        lineage=lineage,
+        tools=dict(sorted(tools.items())),
+        edgekit_version=installed_version("edgekit") or "unknown",
+    )
+
+
+def report_metric(plan: Plan) -> str:
+    """Return the name of a plan's metric, empty without data."""
+    return registry("metrics").name_of(type(plan.recipe.metric)) if plan.data else ""
+
+
+def _path_name(path: str) -> str:
+    # Bundles name files, not places on the machine that built them.
+    return Path(path).name
+
+
+__all__ = ["SOURCE_LABEL", "BuildRequest", "build", "plan_build", "run_build"]

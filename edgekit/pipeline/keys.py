@@ -1,0 +1,139 @@
+"""Cache keys: everything a stage's result depends on, as one canonical JSON and its SHA-256."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from edgekit.core.canonical import sha256_json, sha256_path
+from edgekit.core.errors import InputError
+from edgekit.core.options import Options
+from edgekit.core.registry import entry_kind, registry
+from edgekit.core.schema import to_plain
+from edgekit.core.target import Target, host_cpu
+from edgekit.pipeline.provenance import provenance
+
+KEY_SCHEMA = 1
+
+
+class KeyParts(msgspec.Struct, frozen=True, kw_only=True):
+    """Hold the parts of a key by name, so that `cache explain` can say which one differs."""
+
+    stage: str
+    version: int
+    options: dict[str, Any]
+    input: str | None
+    uses: dict[str, str]
+    target: dict[str, Any]
+    data: str | None
+    metric: dict[str, Any] | None
+    seed: int
+    source: str
+    tools: dict[str, str]
+    machine: dict[str, Any]
+    device: dict[str, Any]
+    schema: int = KEY_SCHEMA
+
+    @property
+    def key(self) -> str:
+        """Return the key: the SHA-256 of the parts in canonical JSON."""
+        return sha256_json(self)
+
+
+def stage_key(
+    stage: Options,
+    *,
+    input_key: str | None,
+    uses: dict[str, str],
+    target: Target | None,
+    data: str | None,
+    metric: Options | None,
+    seed: int,
+    num_threads: int,
+    device: dict[str, Any],
+) -> KeyParts:
+    """Collect what the result of a stage depends on.
+
+    Args:
+        stage: The stage with its options.
+        input_key: Key of the stage before, None for a model source.
+        uses: Keys of other earlier stages it asks for, by label.
+        target: The target, when the stage reads any of it.
+        data: Fingerprint of dataset, splits and preprocessing.
+        metric: The recipe's metric entry.
+        seed: The recipe's seed.
+        num_threads: Threads for training; results differ with them.
+        device: Runner and device identity for measuring stages, else empty.
+    """
+    modules = set(_modules(stage))
+    if metric is not None:
+        modules |= set(_modules(metric))
+    made_by = provenance(modules)
+    kind = entry_kind(type(stage)) or "stages"
+    return KeyParts(
+        stage=registry(kind).name_of(type(stage)),
+        version=int(stage.version),  # type: ignore[attr-defined]
+        options=to_plain(stage, content_of),
+        input=input_key,
+        uses=uses,
+        target=target_fields(target, stage_reads(stage)),
+        data=data,
+        metric=None if metric is None else {_name(metric): to_plain(metric, content_of)},
+        seed=seed,
+        source=made_by.source,
+        tools=made_by.tools,
+        machine={"num_threads": num_threads, "cpu": machine_capability()},
+        device=device,
+    )
+
+
+def stage_reads(stage: Options) -> tuple[str, ...]:
+    """Return the target fields that a stage reads."""
+    return tuple(getattr(stage, "reads", ()))
+
+
+def target_fields(target: Target | None, reads: tuple[str, ...]) -> dict[str, Any]:
+    """Return the target fields named in `reads`, as plain data."""
+    if not reads or target is None:
+        return {}
+    return {name: msgspec.to_builtins(getattr(target, name)) for name in sorted(reads)}
+
+
+@functools.cache
+def content_of(path: str) -> str:
+    """Return what stands for a path in a key: the digest of what it holds.
+
+    Raises:
+        InputError: The path does not exist.
+    """
+    place = Path(path)
+    if not place.exists():
+        raise InputError(f"{path} does not exist")
+    return f"sha256:{sha256_path(place)}"
+
+
+def machine_capability() -> str:
+    """Return the instruction set and its level: floating-point results differ between them."""
+    cpu = host_cpu()
+    return f"{cpu.isa}/{cpu.core}"
+
+
+def _name(entry: Options) -> str:
+    return registry(entry_kind(type(entry)) or "metrics").name_of(type(entry))
+
+
+def _modules(options: Any) -> Iterator[str]:  # noqa: ANN401 - any option value
+    if isinstance(options, msgspec.Struct):
+        yield type(options).__module__
+        for field in msgspec.structs.fields(type(options)):
+            yield from _modules(getattr(options, field.name))
+    elif isinstance(options, (list, tuple)):
+        for item in options:
+            yield from _modules(item)
+    elif isinstance(options, dict):
+        for item in options.values():
+            yield from _modules(item)

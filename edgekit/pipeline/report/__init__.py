@@ -1,0 +1,1 @@
+"""Render build reports for terminals, CI comments, machines and browsers."""

@@ -1,0 +1,1 @@
+"""Zoo: small reference networks, and torch models as files."""

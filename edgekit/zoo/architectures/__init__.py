@@ -1,0 +1,1 @@
+"""Architectures a recipe can name: one file each, options first, torch only inside `build`."""

@@ -1,0 +1,1 @@
+"""Exporters: the ways a torch model becomes an ONNX graph."""
