@@ -13,6 +13,7 @@ readonly VENV=.venv
 readonly LOG=$VENV/setup.log
 readonly STAMP=$VENV/setup.stamp
 readonly DATASET=/usr/share/datasets/fashion-mnist/train-images-idx3-ubyte.gz
+readonly KEYRING=/usr/share/keyrings/debian-archive-keyring.gpg
 
 say() { printf 'setup: %s\n' "$*"; }
 fail() { printf 'setup: %s\n' "$@" >&2; exit 1; }
@@ -20,6 +21,7 @@ fail() { printf 'setup: %s\n' "$@" >&2; exit 1; }
 # Each package is looked for by what edgekit uses of it, not by name: it may have come another way.
 missing_packages() {
   command -v qemu-aarch64 >/dev/null || echo qemu-user
+  [ -e "$KEYRING" ] || echo debian-archive-keyring
   [ -e "$DATASET" ] || echo dataset-fashion-mnist
 }
 

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from edgekit.core.canonical import canonical_json
-from edgekit.core.files import write_atomic
+from edgekit.core.files import read_json, write_json
 from edgekit.core.model import TensorSpec
 
 if TYPE_CHECKING:
@@ -61,9 +60,13 @@ class Engine(Protocol):
 
 def write_engine_build(build: EngineBuild, folder: Path) -> None:
     """Write `engine.json`."""
-    write_atomic(folder / "engine.json", canonical_json(msgspec.to_builtins(build)))
+    write_json(folder / "engine.json", build)
 
 
 def read_engine_build(folder: Path) -> EngineBuild:
-    """Read what `write_engine_build` wrote."""
-    return msgspec.json.decode((folder / "engine.json").read_bytes(), type=EngineBuild)
+    """Read what `write_engine_build` wrote.
+
+    Raises:
+        InputError: The file is missing or damaged.
+    """
+    return read_json(folder / "engine.json", EngineBuild)

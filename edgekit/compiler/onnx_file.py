@@ -62,7 +62,7 @@ def save_onnx(model: onnx.ModelProto, path: Path) -> None:
     """
     if model.ByteSize() > MAX_FILE_BYTES:
         raise InputError(
-            f"Writing {path}", found=f"{model.ByteSize()} bytes", expected="at most 2 GiB"
+            f"writing {path}", found=f"{model.ByteSize()} bytes", expected="at most 2 GiB"
         )
     write_atomic(path, model.SerializeToString(deterministic=True))
 
@@ -89,6 +89,11 @@ def output_specs(model: onnx.ModelProto) -> tuple[TensorSpec, ...]:
 def has_qdq(model: onnx.ModelProto) -> bool:
     """Return whether the model holds quantize or dequantize operators: an int8 model."""
     return any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in model.graph.node)
+
+
+def tensor_bytes(tensor: onnx.TensorProto) -> int:
+    """Return the size in bytes of a tensor's values."""
+    return math.prod(tensor.dims) * _DTYPE_BYTES.get(tensor.data_type, 0)
 
 
 def specialise(model: onnx.ModelProto, sizes: Mapping[str, int] | None = None) -> onnx.ModelProto:
@@ -121,7 +126,7 @@ def specialise(model: onnx.ModelProto, sizes: Mapping[str, int] | None = None) -
 
 
 def _read(path: Path) -> bytes:
-    doing = f"Reading {path}"
+    doing = f"reading {path}"
     try:
         found = path.stat()
         if not stat.S_ISREG(found.st_mode):
@@ -142,14 +147,14 @@ def _parse(path: Path, data: bytes) -> onnx.ModelProto:
         model.ParseFromString(data)
     except (DecodeError, ValueError, RecursionError) as error:
         raise InputError(
-            f"Reading {path}", found="truncated or damaged data", expected="an ONNX model"
+            f"reading {path}", found="truncated or damaged data", expected="an ONNX model"
         ) from error
     if not model.HasField("graph") or not model.graph.output or not model.opset_import:
         raise InputError(
-            f"Reading {path}",
+            f"reading {path}",
             found="no graph with outputs and an opset",
             expected="an ONNX model",
-            hint="the file may be truncated, or be something else",
+            hint="The file may be truncated, or be something else",
         )
     return model
 
@@ -161,15 +166,15 @@ def _check_opsets(path: Path, model: onnx.ModelProto) -> None:
     for opset in model.opset_import:
         if opset.domain in ("", "ai.onnx") and opset.version > newest:
             raise InputError(
-                f"Reading {path}",
+                f"reading {path}",
                 found=f"opset {opset.version}",
                 expected=f"at most {newest}",
-                hint="export with opset 18",
+                hint="Export with opset 18",
             )
     for node in model.graph.node:
         if node.domain not in _DOMAINS:
             raise InputError(
-                f"Reading {path}",
+                f"reading {path}",
                 found=f"operator {node.domain}.{node.op_type} at '{node.name}'",
                 expected="operators of ONNX and of com.microsoft",
             )
@@ -193,7 +198,7 @@ def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
 def _check_tensor(path: Path, tensor: onnx.TensorProto) -> None:
     import onnx
 
-    doing = f"Reading {path}: tensor '{tensor.name}'"
+    doing = f"reading {path}: tensor '{tensor.name}'"
     if tensor.data_type not in _DTYPES:
         if tensor.data_type == onnx.TensorProto.STRING:
             return  # a label list; it is no operand of anything edgekit compiles
@@ -201,7 +206,7 @@ def _check_tensor(path: Path, tensor: onnx.TensorProto) -> None:
         raise InputError(doing, found=name, expected=", ".join(sorted(_DTYPES.values())))
     if any(dim < 0 for dim in tensor.dims):
         raise InputError(doing, found=f"shape {list(tensor.dims)}", expected="sizes from 0 on")
-    claimed = math.prod(tensor.dims) * _DTYPE_BYTES[tensor.data_type]
+    claimed = tensor_bytes(tensor)
     if claimed > MAX_TENSOR_BYTES:
         raise InputError(
             doing, found=f"shape {list(tensor.dims)}, {claimed} bytes", expected="at most 2 GiB"
@@ -215,7 +220,7 @@ def _check_tensor(path: Path, tensor: onnx.TensorProto) -> None:
             doing,
             found=f"{held} bytes of data",
             expected=f"{claimed} bytes for shape {list(tensor.dims)}",
-            hint="the file may be truncated",
+            hint="The file may be truncated",
         )
 
 
@@ -232,7 +237,7 @@ def _held_bytes(tensor: onnx.TensorProto) -> int:
 def _load_external(path: Path, tensor: onnx.TensorProto, claimed: int) -> None:
     import onnx
 
-    doing = f"Reading {path}: external data of tensor '{tensor.name}'"
+    doing = f"reading {path}: external data of tensor '{tensor.name}'"
     entries = {entry.key: entry.value for entry in tensor.external_data}
     location = entries.get("location", "")
     folder = path.parent.resolve()
@@ -263,7 +268,7 @@ def _load_external(path: Path, tensor: onnx.TensorProto, claimed: int) -> None:
 
 
 def _check_declared(path: Path, info: onnx.ValueInfoProto) -> None:
-    doing = f"Reading {path}: '{info.name}'"
+    doing = f"reading {path}: '{info.name}'"
     if not info.type.HasField("tensor_type"):
         raise InputError(
             doing, found=info.type.WhichOneof("value") or "no type", expected="a tensor"
@@ -289,7 +294,7 @@ def _run_checker(path: Path, model: onnx.ModelProto) -> None:
     except (onnx.checker.ValidationError, ValueError) as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         raise InputError(
-            f"Reading {path}", found=lines[0][:300] if lines else "an invalid graph"
+            f"reading {path}", found=lines[0][:300] if lines else "an invalid graph"
         ) from error
 
 
@@ -299,7 +304,7 @@ def _spec(info: onnx.ValueInfoProto) -> TensorSpec:
     for axis, dim in enumerate(kind.shape.dim):
         if dim.HasField("dim_value"):
             if dim.dim_value == 0:
-                raise InputError(f"Tensor '{info.name}'", found=f"size 0 at axis {axis}")
+                raise InputError(f"tensor '{info.name}'", found=f"size 0 at axis {axis}")
             shape.append(dim.dim_value)
         elif axis == 0:
             shape.append(None)
@@ -312,7 +317,7 @@ def _fix_sizes(info: onnx.ValueInfoProto, sizes: Mapping[str, int]) -> None:
     for axis, dim in enumerate(info.type.tensor_type.shape.dim):
         if dim.HasField("dim_value"):
             if dim.dim_value == 0:
-                raise InputError(f"Input '{info.name}'", found=f"size 0 at axis {axis}")
+                raise InputError(f"input '{info.name}'", found=f"size 0 at axis {axis}")
         elif dim.dim_param in sizes:
             dim.dim_value = sizes[dim.dim_param]
         elif axis == 0:
@@ -324,10 +329,10 @@ def _fix_sizes(info: onnx.ValueInfoProto, sizes: Mapping[str, int]) -> None:
 def _open_size(tensor: str, axis: int, name: str) -> InputError:
     asked = f"'{name}'" if name else f"axis {axis}"
     return InputError(
-        f"Fixing the shape of '{tensor}'",
+        f"fixing the shape of '{tensor}'",
         found=f"open size {asked} at axis {axis}",
         expected="a fixed size everywhere but in the batch (axis 0)",
-        hint=f"export the model with a fixed size for {asked}",
+        hint=f"Export the model with a fixed size for {asked}",
     )
 
 
@@ -338,7 +343,7 @@ def _infer(model: onnx.ModelProto) -> onnx.ModelProto:
         inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
     except (onnx.shape_inference.InferenceError, ValueError, RuntimeError) as error:
         lines = str(error).splitlines() or ["no reason given"]
-        raise InputError("Inferring the shapes of the model", found=lines[0][:300]) from error
+        raise InputError("inferring the shapes of the model", found=lines[0][:300]) from error
     for info in inferred.graph.value_info:
         _check_declared(Path("the model"), info)
     return inferred

@@ -53,7 +53,7 @@ def open_session(
     # onnxruntime raises a dozen classes of its own that share no base but Exception.
     except Exception as error:
         raise InputError(
-            "Opening the model with onnxruntime", found=_first_line(error)
+            "opening the model with onnxruntime", found=_first_line(error)
         ) from error
 
 
@@ -85,7 +85,7 @@ def run_session(
     missing = sorted(set(wanted) - set(inputs))
     if missing:
         raise InputError(
-            "Running the model", found=f"no input {', '.join(missing)}", expected=", ".join(wanted)
+            "running the model", found=f"no input {', '.join(missing)}", expected=", ".join(wanted)
         )
     step = _fixed_batch(wanted.values()) or batch_size
     parts: list[list[np.ndarray]] = []
@@ -94,7 +94,7 @@ def run_session(
         try:
             parts.append(session.run(names, feed))
         except Exception as error:
-            raise InputError("Running the model", found=_first_line(error)) from error
+            raise InputError("running the model", found=_first_line(error)) from error
     return {name: np.concatenate([part[i] for part in parts]) for i, name in enumerate(names)}
 
 

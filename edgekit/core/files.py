@@ -65,6 +65,22 @@ def copy_tree(source: Path, target: Path) -> None:
         shutil.copytree(source, target, symlinks=True, dirs_exist_ok=True)
 
 
+def link_tree(source: Path, target: Path) -> None:
+    """Copy a folder by hard links where the file system allows it; for files nobody changes."""
+    with explain_os_errors(target):
+        shutil.copytree(
+            source, target, symlinks=True, dirs_exist_ok=True, copy_function=_link_or_copy
+        )
+
+
+def _link_or_copy(source: str, target: str) -> str:
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError:
+        return str(shutil.copy2(source, target, follow_symlinks=False))
+    return target
+
+
 @contextlib.contextmanager
 def explain_os_errors(path: Path) -> Iterator[None]:
     """Turn 'no space' and 'not permitted' into messages that name the place and the remedy."""

@@ -36,6 +36,12 @@ FOLDERS: dict[str, str] = {
 }
 """Registry kind to the package whose modules are its entries."""
 
+_SINGULAR = {
+    "importance": "importance",
+    "losses": "loss",
+    "preprocess": "preprocessing step",
+    "sources": "model source",
+}
 PLUGIN_GROUP = "edgekit.plugins"
 
 
@@ -57,6 +63,7 @@ class Registry:
             InputError: No such entry; the nearest name is offered.
             EdgekitError: A plugin of that name does not load.
         """
+        name = name.replace("_", "-")
         if name in self._own():
             stem = name.replace("-", "_")
             module = importlib.import_module(f"{self.package}.{stem}")
@@ -98,9 +105,7 @@ class Registry:
     @property
     def singular(self) -> str:
         """Return the word for one entry, for messages."""
-        return {"sources": "model source", "metrics": "metric", "losses": "loss"}.get(
-            self.kind, self.kind[:-1] if self.kind.endswith("s") else self.kind
-        )
+        return _SINGULAR.get(self.kind, self.kind[:-1])
 
     def _own(self) -> frozenset[str]:
         return _folder_names(self.package)

@@ -18,9 +18,7 @@ def split_uri(uri: str) -> tuple[str, str]:
     """
     scheme, colon, rest = uri.partition(":")
     if not colon and scheme not in registry("runners").names():
-        raise InputError(
-            f"runner '{uri}'", expected="a URI such as local: or emulated:rpi4"
-        )
+        raise InputError(f"runner '{uri}'", expected="a URI such as local: or emulated:rpi4")
     registry("runners").get(scheme)
     return scheme, rest
 

@@ -19,7 +19,6 @@ from msgspec import Meta
 
 from edgekit.core.errors import DeviceError, InputError
 
-SCHEMA = 1
 RESULT_BYTES_LIMIT = 64 << 20
 
 Engine = Literal["tvm", "onnxruntime"]
@@ -90,7 +89,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     num_runs: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
     num_threads: Annotated[int, Meta(ge=1, le=256)] = 1
     mode: Mode = "outputs"
-    schema: Literal[1] = SCHEMA
+    schema: Literal[1] = 1
 
 
 class StepTime(msgspec.Struct, frozen=True, kw_only=True):
@@ -157,7 +156,7 @@ class JobResult(msgspec.Struct, frozen=True, kw_only=True):
     instructions_per_run: float | None = None
     steps: tuple[StepTime, ...] | None = None
     device: DeviceState = DeviceState()
-    schema: Literal[1] = SCHEMA
+    schema: Literal[1] = 1
 
 
 def is_plain_path(path: str) -> bool:

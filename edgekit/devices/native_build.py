@@ -6,7 +6,6 @@ a sysroot, and links against the oldest C library wanted.
 
 from __future__ import annotations
 
-import functools
 import importlib.metadata
 import os
 import subprocess
@@ -76,29 +75,35 @@ def program_digest(program: Program, triple: str) -> str:
     """Return what changes whenever the built program may change."""
     files = sorted(path for path in SOURCES.rglob("*") if path.suffix in {".c", ".h"})
     digests = {path.name: sha256_file(path) for path in files}
-    return sha256_json([digests, _FLAGS[program], _zig_target(triple), zig_version()])
+    return sha256_json([digests, _FLAGS[program], _zig_target(triple), _installed_zig()])
 
 
-@functools.cache
 def zig_version() -> str:
     """Return the version of the compiler.
 
     Raises:
         InputError: It is not installed.
     """
-    try:
-        return importlib.metadata.version("ziglang")
-    except importlib.metadata.PackageNotFoundError:
+    version = _installed_zig()
+    if version is None:
         raise InputError(
             "Python package 'ziglang' builds the programs that run on devices and is not installed",
             hint="pip install ziglang",
-        ) from None
+        )
+    return version
 
 
 def host_triple() -> str:
     """Return this computer's triple."""
     machine = os.uname().machine
     return f"{machine}-linux-gnu" if machine != "armv7l" else "arm-linux-gnueabihf"
+
+
+def _installed_zig() -> str | None:
+    try:
+        return importlib.metadata.version("ziglang")
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def _zig_target(triple: str) -> str:

@@ -18,21 +18,32 @@ import statistics
 import sys
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 JOB_BYTES_LIMIT = 1 << 20
 MARK_WHICH = 0x656B
-FIELDS = frozenset(
-    "schema engine model inputs outputs num_items warmup_runs num_runs num_threads mode".split()
+INPUT_FIELDS = frozenset({"name", "file", "dtype", "shape"})
+FIELDS = frozenset({"schema", "engine", "model", "inputs", "outputs", "num_items"}) | frozenset(
+    {"warmup_runs", "num_runs", "num_threads", "mode"}
 )
-INPUT_FIELDS = frozenset("name file dtype shape".split())
 ORT_TYPES = {
     "tensor(float)": "float32",
     "tensor(float16)": "float16",
     "tensor(double)": "float64",
     "tensor(bool)": "bool",
-    **{f"tensor({kind}{bits})": f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)},
+    **{
+        f"tensor({kind}{bits})": f"{kind}{bits}"
+        for kind in ("int", "uint")
+        for bits in (8, 16, 32, 64)
+    },
 }
+
+
+# onnxruntime ships no types, and numpy is loaded only once the job is known to make sense.
+Session: TypeAlias = Any
+Binding: TypeAlias = Any
+Node: TypeAlias = Any
+Array: TypeAlias = Any
 
 
 class JobError(Exception):
@@ -43,7 +54,7 @@ class Input(NamedTuple):
     """Hold one input: `items` is a read-only array with one item per row, `shape` of one item."""
 
     name: str
-    items: Any
+    items: Array
     shape: tuple[int, ...]
 
 
@@ -115,17 +126,15 @@ def inside(folder: Path, path: object) -> Path:
 
 def run_job(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Run every item once, then the timed runs, and return the result."""
-    import numpy as np
-
     model = inside(folder, job["model"])
     if not model.is_file():
         raise JobError(f"job: no model '{job['model']}'")
     start = time.perf_counter_ns()
     session = open_model(model, job)
     load_us = (time.perf_counter_ns() - start) / 1e3
-    inputs = [read_input(item, job["num_items"], folder, np) for item in checked_inputs(job, session)]
+    inputs = [read_input(item, folder) for item in checked_inputs(job, session)]
     before = cpu_state()
-    outputs, first_run_us = run_items(session, inputs, job, folder, np)
+    outputs, first_run_us = run_items(session, inputs, job, folder)
     times = [] if job["mode"] == "outputs" else run_counted(session, inputs, job)
     return {
         "schema": 1,
@@ -136,12 +145,12 @@ def run_job(job: dict[str, Any], folder: Path) -> dict[str, Any]:
         "load_us": load_us,
         "peak_rss_kib": peak_rss_kib(),
         "threads": job["num_threads"],
-        "steps": node_times(session, folder, job) if job["mode"] == "steps" else None,
+        "steps": node_times(session, job) if job["mode"] == "steps" else None,
         "device": device_state(before),
     }
 
 
-def open_model(model: Path, job: dict[str, Any]) -> Any:  # noqa: ANN401 - onnxruntime has no types
+def open_model(model: Path, job: dict[str, Any]) -> Session:
     """Open a session with the job's threads; in mode `steps` it records node times."""
     import onnxruntime
 
@@ -152,12 +161,10 @@ def open_model(model: Path, job: dict[str, Any]) -> Any:  # noqa: ANN401 - onnxr
     if job["mode"] == "steps":
         options.enable_profiling = True
         options.profile_file_prefix = str(model.parent / "profile")
-    return onnxruntime.InferenceSession(
-        str(model), options, providers=["CPUExecutionProvider"]
-    )
+    return onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
 
 
-def checked_inputs(job: dict[str, Any], session: Any) -> list[dict[str, Any]]:  # noqa: ANN401
+def checked_inputs(job: dict[str, Any], session: Session) -> list[dict[str, Any]]:
     """Return the job's inputs in the model's order, with fields, dtype and shape that fit it."""
     given = job["inputs"]
     if not isinstance(given, list) or not all(
@@ -174,7 +181,7 @@ def checked_inputs(job: dict[str, Any], session: Any) -> list[dict[str, Any]]:  
     return [by_name[name] for name in names]
 
 
-def check_input(item: dict[str, Any], node: Any, num_items: int) -> None:  # noqa: ANN401
+def check_input(item: dict[str, Any], node: Node, num_items: int) -> None:
     """Refuse an input whose dtype or shape differs from the model's."""
     dtype = ORT_TYPES.get(node.type)
     if item["dtype"] != dtype:
@@ -193,8 +200,10 @@ def check_input(item: dict[str, Any], node: Any, num_items: int) -> None:  # noq
         raise JobError(f"job: input '{node.name}' has {shape[0]} items, num_items is {num_items}")
 
 
-def read_input(item: dict[str, Any], num_items: int, folder: Path, np: Any) -> Input:  # noqa: ANN401
+def read_input(item: dict[str, Any], folder: Path) -> Input:
     """Map an input file into memory, one item per row."""
+    import numpy as np
+
     path = inside(folder, item["file"])
     dtype = np.dtype(item["dtype"]).newbyteorder("<")
     bytes_wanted = dtype.itemsize
@@ -207,42 +216,49 @@ def read_input(item: dict[str, Any], num_items: int, folder: Path, np: Any) -> I
 
 
 def run_items(
-    session: Any, inputs: list[Input], job: dict[str, Any], folder: Path, np: Any  # noqa: ANN401
+    session: Session, inputs: list[Input], job: dict[str, Any], folder: Path
 ) -> tuple[list[dict[str, Any]], float]:
     """Run every item once and write the outputs; return their descriptions and the first time."""
     place = inside(folder, job["outputs"])
     place.mkdir(parents=True, exist_ok=True)
     names = [node.name for node in session.get_outputs()]
-    first_run_us, kinds = 0.0, []
+    first_run_us: float | None = None
+    kinds: dict[str, tuple[str, tuple[int, ...]]] = {}
     with contextlib.ExitStack() as stack:
         files = [stack.enter_context((place / f"{i}.bin").open("wb")) for i in range(len(names))]
         for index in range(job["num_items"]):
-            feed = {given.name: np.array(given.items[index : index + 1]) for given in inputs}
-            mark()
-            start = time.perf_counter_ns()
-            arrays = session.run(None, feed)
-            duration = (time.perf_counter_ns() - start) / 1e3
-            mark()
-            if index == 0:
-                first_run_us = duration
-                kinds = [kind_of(*pair) for pair in zip(names, arrays, strict=True)]
-            for file, name, array, kind in zip(files, names, arrays, kinds, strict=True):
-                if kind_of(name, array) != kind:
+            arrays, duration = run_item(session, inputs, index)
+            first_run_us = duration if first_run_us is None else first_run_us
+            for file, name, array in zip(files, names, arrays, strict=True):
+                if kinds.setdefault(name, kind_of(name, array)) != kind_of(name, array):
                     raise JobError(f"output '{name}' changes its shape between items")
-                file.write(np.ascontiguousarray(array).tobytes())
-    described = [
+                file.write(array.tobytes())
+    outputs = [
         {
             "name": name,
             "file": f"{job['outputs']}/{i}.bin",
-            "dtype": dtype,
-            "shape": [job["num_items"], *shape],
+            "dtype": kinds[name][0],
+            "shape": [job["num_items"], *kinds[name][1]],
         }
-        for i, (name, (dtype, shape)) in enumerate(zip(names, kinds, strict=True))
+        for i, name in enumerate(names)
     ]
-    return described, first_run_us
+    return outputs, first_run_us or 0.0
 
 
-def kind_of(name: str, array: Any) -> tuple[str, tuple[int, ...]]:  # noqa: ANN401
+def run_item(session: Session, inputs: list[Input], index: int) -> tuple[list[Array], float]:
+    """Run one item; return the outputs and the duration in microseconds."""
+    import numpy as np
+
+    feed = {given.name: np.array(given.items[index : index + 1]) for given in inputs}
+    mark()
+    start = time.perf_counter_ns()
+    arrays = session.run(None, feed)
+    duration = (time.perf_counter_ns() - start) / 1e3
+    mark()
+    return arrays, duration
+
+
+def kind_of(name: str, array: Array) -> tuple[str, tuple[int, ...]]:
     """Return dtype and shape of one item of an output."""
     dtype = str(getattr(array, "dtype", "object"))
     if dtype not in ORT_TYPES.values():
@@ -252,7 +268,7 @@ def kind_of(name: str, array: Any) -> tuple[str, tuple[int, ...]]:  # noqa: ANN4
     return dtype, tuple(array.shape[1:])
 
 
-def run_counted(session: Any, inputs: list[Input], job: dict[str, Any]) -> list[float]:  # noqa: ANN401
+def run_counted(session: Session, inputs: list[Input], job: dict[str, Any]) -> list[float]:
     """Run the warm-up and the counted runs, cycling through the items; return microseconds.
 
     Inputs and outputs are bound beforehand, so that a run costs what the engine costs and not
@@ -274,7 +290,7 @@ def run_counted(session: Any, inputs: list[Input], job: dict[str, Any]) -> list[
     return times
 
 
-def bind(session: Any, inputs: list[Input], index: int) -> Any:  # noqa: ANN401
+def bind(session: Session, inputs: list[Input], index: int) -> Binding:
     """Bind one item's inputs, and outputs that onnxruntime allocates."""
     import numpy as np
     import onnxruntime
@@ -288,7 +304,7 @@ def bind(session: Any, inputs: list[Input], index: int) -> Any:  # noqa: ANN401
     return binding
 
 
-def node_times(session: Any, folder: Path, job: dict[str, Any]) -> list[dict[str, Any]]:  # noqa: ANN401
+def node_times(session: Session, job: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the mean time of each node over the counted runs, from onnxruntime's own record."""
     record = Path(session.end_profiling())
     events = json.loads(record.read_text(encoding="utf-8"))
@@ -300,7 +316,8 @@ def node_times(session: Any, folder: Path, job: dict[str, Any]) -> list[dict[str
             durations.setdefault(name.removesuffix(ending), []).append(float(event["dur"]))
     counted = job["num_runs"]
     return [
-        {"name": name, "us": statistics.fmean(times[-counted:])} for name, times in durations.items()
+        {"name": name, "us": statistics.fmean(times[-counted:])}
+        for name, times in durations.items()
     ]
 
 
@@ -359,7 +376,7 @@ def peak_rss_kib() -> int | None:
 
 
 def cpu_state() -> tuple[float | None, float | None, float | None]:
-    """Return clock in MHz, temperature in degrees Celsius and the Raspberry Pi's throttling bits."""
+    """Return clock in MHz, temperature in degrees Celsius and the Pi's throttling bits."""
     clock = first_line("/sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq")
     return (
         number(clock, 1e-3) if clock else number(keyed("/proc/cpuinfo", "cpu MHz")),

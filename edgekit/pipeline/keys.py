@@ -70,6 +70,9 @@ def stage_key(
         device: Runner and device identity for measuring stages, else empty.
     """
     modules = set(_modules(stage))
+    by_name = getattr(stage, "modules", None)
+    if by_name is not None:
+        modules |= set(by_name(target))
     if metric is not None:
         modules |= set(_modules(metric))
     made_by = provenance(modules)

@@ -37,8 +37,6 @@ _DISTRIBUTIONS = {
     "tvm": "apache-tvm",
     "ziglang": "ziglang",
 }
-# Packages used through a child process or by name rather than by an import statement.
-_IMPLIED = {"edgekit.stages.compile": ("tvm", "ziglang", "onnxruntime")}
 
 
 class Provenance(msgspec.Struct, frozen=True):
@@ -54,7 +52,6 @@ def provenance(modules: Iterable[str]) -> Provenance:
     reached = _closure(names)
     own = {name: digest for name, (digest, _) in reached.items() if digest}
     foreign = {root for _, (_, imports) in reached.items() for root in imports}
-    foreign.update(root for name in names for root in _IMPLIED.get(name, ()))
     tools = {}
     for root in sorted(foreign & set(_DISTRIBUTIONS)):
         version = installed_version(_DISTRIBUTIONS[root])

@@ -49,10 +49,8 @@ def _plan(module: nn.Module, kind: Kind, name: str) -> tuple[Callable[[torch.Ten
             return lambda keep: _cut_conv(module, keep, kind), size
         if module.groups == module.in_channels == module.out_channels:
             return lambda keep: _cut_depthwise(module, keep), module.out_channels
-        raise InputError(
-            f"'{name}' is a convolution in {module.groups} groups",
-            expected="an ordinary or a depthwise convolution",
-        )
+        size = module.out_channels if kind == "out" else module.in_channels
+        return lambda keep: _cut_grouped(module, keep, kind, name), size
     if isinstance(module, nn.Linear):
         size = module.out_features if kind == "out" else module.in_features
         return lambda keep: _cut_linear(module, keep, kind), size
@@ -78,6 +76,28 @@ def _cut_conv(module: nn.Conv1d | nn.Conv2d | nn.Conv3d, keep: torch.Tensor, kin
 def _cut_depthwise(module: nn.Conv1d | nn.Conv2d | nn.Conv3d, keep: torch.Tensor) -> None:
     _select(module, ("weight", "bias"), keep)
     module.in_channels = module.out_channels = module.groups = len(keep)
+
+
+def _cut_grouped(
+    module: nn.Conv1d | nn.Conv2d | nn.Conv3d, keep: torch.Tensor, kind: Kind, name: str
+) -> None:
+    size = module.out_channels if kind == "out" else module.in_channels
+    block = size // module.groups
+    blocks = [(keep[keep // block == index] % block).tolist() for index in range(module.groups)]
+    # All filters are stored over one block of inputs, so every block must keep the same places.
+    if len({len(places) for places in blocks}) > 1 or (
+        kind == "in" and any(places != blocks[0] for places in blocks)
+    ):
+        raise InputError(
+            f"channels to keep of '{name}', a convolution in {module.groups} groups",
+            expected="equally many of each group, for its inputs at the same places",
+        )
+    if kind == "out":
+        _select(module, ("weight", "bias"), keep)
+        module.out_channels = len(keep)
+    else:
+        _select(module, ("weight",), torch.tensor(blocks[0]), dim=1)
+        module.in_channels = len(keep)
 
 
 def _cut_linear(module: nn.Linear, keep: torch.Tensor, kind: Kind) -> None:

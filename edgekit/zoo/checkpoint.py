@@ -20,6 +20,7 @@ from edgekit.core.model import ModelHandle, ModelKind, TensorSpec
 from edgekit.core.registry import registry
 from edgekit.core.schema import Where, resolve_struct, to_plain
 from edgekit.zoo.architecture import ArchitectureChoice, ArchitectureEntry
+from edgekit.zoo.hugging_face import Task, build_from_config
 from edgekit.zoo.python_factory import build_from_factory
 from edgekit.zoo.surgery import AnyEdit, read_surgery, replay, write_surgery
 from edgekit.zoo.weights import fit_weights, read_weights, write_weights
@@ -32,23 +33,29 @@ WEIGHTS_FILE = "weights.safetensors"
 class ArchitectureRef(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
 ):
-    """Say how to build the fresh network: by a zoo entry or by the user's Python function.
+    """Say how to build the fresh network: by a zoo entry, a Hugging Face config or user code.
 
     Args:
         architecture: Name of an entry of `edgekit/zoo/architectures`, or None.
         python: `package.module:function`, or None.
-        options: Options of the entry, all of them; or keyword arguments of the function.
+        huggingface: Task of a transformers model, or None.
+        options: Options of the entry, all of them; or keyword arguments of the function; or
+            config, inputs and outputs of the transformers model.
     """
 
     schema: Literal[1]
     architecture: str | None = None
     python: str | None = None
+    huggingface: Task | None = None
     options: dict[str, Any] = msgspec.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check that exactly one origin is named."""
-        if (self.architecture is None) == (self.python is None):
-            raise ValueError("exactly one of 'architecture' and 'python' must be named")
+        origins = (self.architecture, self.python, self.huggingface)
+        if sum(origin is not None for origin in origins) != 1:
+            raise ValueError(
+                "exactly one of 'architecture', 'python' and 'huggingface' must be named"
+            )
 
     @staticmethod
     def of_zoo(choice: ArchitectureChoice) -> ArchitectureRef:
@@ -71,6 +78,8 @@ class ArchitectureRef(
             torch.manual_seed(seed)
             if self.python is not None:
                 return build_from_factory(self.python, self.options, allow_code=allow_code)
+            if self.huggingface is not None:
+                return build_from_config(self.huggingface, self.options)
             assert self.architecture is not None
             kind = registry("architectures").get(self.architecture)
             entry: ArchitectureEntry = resolve_struct(self.options, kind, Where(source))

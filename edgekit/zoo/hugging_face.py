@@ -31,40 +31,18 @@ _AUTO_CLASSES: dict[Task, str] = {
 ATTENTION = "eager"
 
 
-class HuggingFaceOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Say how to build a transformers model anew.
+class TransformerOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Hold the options of a transformers model in `architecture.json`.
 
     Args:
-        task: Decides the head.
         config: Content of `config.json`.
         inputs: Names of the arguments, in the order of the signature.
         outputs: Names of the results.
     """
 
-    task: Task
     config: dict[str, Any]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
-
-    def build(self) -> HuggingFaceModule:
-        """Return the network with fresh weights.
-
-        Raises:
-            InputError: Transformers is missing or does not know this config.
-        """
-        config = read_config(self.config)
-        auto = auto_class(self.task)
-        with quiet():
-            try:
-                model = auto.from_config(
-                    config, trust_remote_code=False, attn_implementation=ATTENTION
-                )
-            except (ValueError, TypeError, KeyError) as error:
-                raise InputError(
-                    f"building a {config.model_type} model for {self.task}",
-                    found=str(error).split("\n")[0][:200],
-                ) from error
-        return HuggingFaceModule(model, self.inputs, self.outputs)
 
 
 class HuggingFaceModule(nn.Module):
@@ -91,17 +69,27 @@ class HuggingFaceModule(nn.Module):
         return found[0] if len(found) == 1 else found
 
 
-def build_from_options(options: Mapping[str, Any]) -> HuggingFaceModule:
-    """Build the network that the options of an `architecture.json` describe.
+def build_from_config(task: Task, options: Mapping[str, Any]) -> HuggingFaceModule:
+    """Build the network, with fresh weights, that an `architecture.json` describes.
 
     Raises:
-        InputError: The options are damaged, or transformers does not know the config.
+        InputError: The options are damaged, transformers is missing or does not know the config.
     """
     try:
-        wanted = msgspec.convert(options, HuggingFaceOptions)
+        wanted = msgspec.convert(options, TransformerOptions)
     except msgspec.ValidationError as error:
         raise InputError("architecture.json of a Hugging Face model", found=str(error)) from error
-    return wanted.build()
+    config = read_config(wanted.config)
+    auto = auto_class(task)
+    with quiet():
+        try:
+            model = auto.from_config(config, trust_remote_code=False, attn_implementation=ATTENTION)
+        except (ValueError, TypeError, KeyError) as error:
+            raise InputError(
+                f"building a {config.model_type} model for {task}",
+                found=str(error).split("\n")[0][:200],
+            ) from error
+    return HuggingFaceModule(model, wanted.inputs, wanted.outputs)
 
 
 def read_config(content: Mapping[str, Any]) -> PretrainedConfig:

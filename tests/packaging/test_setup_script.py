@@ -142,3 +142,10 @@ def test_a_missing_python_is_an_error_that_says_how_to_name_one(checkout: StandI
     assert finished.returncode == 1
     assert "found no Python 3.11 or newer with the venv module as /nowhere" in finished.stderr
     assert "EDGEKIT_PYTHON=" in finished.stderr
+
+
+def test_a_user_without_root_is_told_which_python_packages_to_install(checkout: StandIn) -> None:
+    shutil.rmtree(checkout.root / ".venv")
+    finished = checkout.set_up()
+    assert finished.returncode == 1
+    assert "sudo apt-get install -y python3 python3-venv" in finished.stderr

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+import edgekit
+
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 
@@ -73,6 +75,10 @@ def test_native_sources_are_in_the_wheel(wheel_files: frozenset[str]) -> None:
 
 def test_the_wheel_is_marked_as_typed(wheel_files: frozenset[str]) -> None:
     assert "edgekit/py.typed" in wheel_files
+
+
+def test_the_wheel_has_the_version_that_the_package_states(wheel: Path) -> None:
+    assert wheel.name.split("-")[1] == edgekit.__version__
 
 
 @pytest.mark.parametrize("kind", ["targets", "recipes"])

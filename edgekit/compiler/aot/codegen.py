@@ -76,7 +76,7 @@ def check_name(name: str) -> str:
     """
     if not name.isascii() or not name.isidentifier():
         raise InputError(
-            "Naming the compiled model",
+            "naming the compiled model",
             found=f"'{name}'",
             expected="a C identifier of letters, digits and underscores",
         )
@@ -116,9 +116,9 @@ def write_headers(model: CModel, plan: MemoryPlan, folder: Path) -> tuple[Path, 
     """
     if not ABI_HEADER.is_file():
         raise InputError(
-            "Writing the C header of the model",
+            "writing the C header of the model",
             found=f"no {ABI_HEADER}",
-            hint="reinstall edgekit: pip install --force-reinstall edgekit",
+            hint="Reinstall edgekit: pip install --force-reinstall edgekit",
         )
     files = {
         "ek_model.h": ABI_HEADER.read_text(encoding="utf-8"),

@@ -95,7 +95,7 @@ def check_library(library: ElfFile, *, name: str) -> None:
     abi = {f"{name}_run", f"{name}_model", "ek_model"}
     if library.exported != abi:
         raise StageError(
-            f"Linking lib{name}.so",
+            f"linking lib{name}.so",
             found=f"exported {', '.join(sorted(library.exported))}",
             expected=", ".join(sorted(abi)),
         )
@@ -105,7 +105,7 @@ def check_library(library: ElfFile, *, name: str) -> None:
     foreign = {symbol for symbol in foreign if not symbol.startswith("_ITM_")}
     if foreign:
         raise StageError(
-            f"Linking lib{name}.so",
+            f"linking lib{name}.so",
             found=f"calls to {', '.join(sorted(foreign))}",
             expected="functions of libc and libm only",
         )
@@ -177,6 +177,6 @@ class _Zig:
         if done.returncode != 0:
             lines = [line for line in done.stderr.splitlines() if line.strip()]
             raise StageError(
-                f"Linking for {self._target} with `zig {' '.join(arguments[:1])}`",
+                f"linking for {self._target} with `zig {' '.join(arguments[:1])}`",
                 found=" / ".join(lines[-3:]) or f"exit status {done.returncode}",
             )

@@ -69,7 +69,7 @@ def lower_kernels(
         llvm_target: What to generate code for.
         object_path: The file to write.
         prefix: Start of every function name, so that two models can be linked together.
-        on_kernel: Told each kernel's name before it is lowered.
+        on_kernel: Told "kernel 'NAME'" before each is lowered, and "" behind the last.
 
     Returns:
         The scratch sizes and the names left open.
@@ -82,7 +82,7 @@ def lower_kernels(
     functions: dict[str, tvm.tirx.PrimFunc] = {}
     scratch: dict[str, tuple[int, ...]] = {}
     for name, kernel in kernels.items():
-        on_kernel(name)
+        on_kernel(f"kernel '{name}'")
         symbol = f"{prefix}_{name}"
         lowered = _lower(_with_pointers(kernel, symbol), llvm_target)
         functions[symbol], scratch[name] = _place_buffers(lowered)
@@ -107,7 +107,7 @@ def check_symbols(object_path: Path) -> tuple[str, ...]:
     )
     if foreign:
         raise StageError(
-            "Compiling kernels to plain C functions left calls into a runtime",
+            "compiling kernels to plain C functions left calls into a runtime",
             found=", ".join(foreign),
             expected="functions of libc and libm only",
         )

@@ -95,7 +95,7 @@ class _Reader:
             self._values[variable] = self.read(value.args[0])
         elif isinstance(value, relax.Call):
             raise StageError(
-                "Turning the model into kernel calls", found=f"operator '{name or value.op}'"
+                "turning the model into kernel calls", found=f"operator '{name or value.op}'"
             )
         else:
             self._values[variable] = self.read(value)
@@ -113,14 +113,14 @@ class _Reader:
         if isinstance(value, relax.Var) and value in self._values:
             return self._values[value]
         raise StageError(
-            "Turning the model into kernel calls", found=f"a {type(value).__name__} as operand"
+            "turning the model into kernel calls", found=f"a {type(value).__name__} as operand"
         )
 
     def _call(self, variable: Any, call: Any) -> tuple[Value, ...]:
-        kernel = call.args[0].name_hint
+        kernel = str(call.args[0].name_hint)
         if len(call.args) > 2:
             raise StageError(
-                f"Turning the model into kernel calls: '{kernel}' depends on run-time shapes"
+                f"turning the model into kernel calls: '{kernel}' depends on run-time shapes"
             )
         fields = getattr(variable.ty, "fields", None)
         writes = tuple(self._tensor(kind) for kind in (fields or [variable.ty]))

@@ -78,7 +78,7 @@ def _system(target: Target) -> str:
     system = parts[-1]
     if "linux" not in parts or not system.startswith(("gnu", "musl", "android")):
         raise InputError(
-            f"Compiling for target '{target.name}'",
+            f"compiling for target '{target.name}'",
             found=f"triple '{target.os.triple}'",
             expected="ARCH-linux-gnu, ARCH-linux-musl or ARCH-linux-android",
         )

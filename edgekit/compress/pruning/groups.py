@@ -11,10 +11,11 @@ nothing downstream needs to know about blocks.
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from edgekit.compress.pruning.macs import count_layers
 from edgekit.core.errors import InputError, near, require_module
 
 if TYPE_CHECKING:
@@ -92,13 +93,14 @@ def find_groups(
     """
     require_module("torch_pruning", "torch")
     ignored_names = matching_modules(module, ignored)
-    found, untouched = [], {}
+    calls = {name: cost.num_calls for name, cost in count_layers(module, inputs).items()}
+    found: list[Group] = []
+    untouched: dict[str, str] = {}
     for traced in _trace(module, inputs):
-        name = traced.name
-        reason = _obstacle(traced, ignored_names)
+        reason = _obstacle(traced, ignored_names, calls)
         group = None if reason else _as_group(traced)
         if group is None:
-            untouched[name] = reason or "blocks of a grouped convolution don't line up"
+            untouched[traced.name] = reason or "blocks of a grouped convolution don't line up"
         else:
             found.append(group)
     order = {name: index for index, (name, _) in enumerate(module.named_modules())}
@@ -125,7 +127,7 @@ def matching_modules(module: nn.Module, patterns: Sequence[str]) -> frozenset[st
 
 @dataclass(frozen=True, kw_only=True)
 class _Item:
-    """One dependency of a traced group: layer, side, and pairs (channel, channel of the root)."""
+    """One layer side of a traced group, with pairs (its channel, channel of the root)."""
 
     name: str
     layer: Any
@@ -141,42 +143,147 @@ class _Traced:
     items: tuple[_Item, ...]
 
 
-def _trace(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> Iterable[_Traced]:
+def _trace(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> Iterator[_Traced]:
     import torch
     import torch_pruning
 
-    calls = _count_calls(module, inputs)
     with torch.enable_grad():
         graph = torch_pruning.DependencyGraph().build_dependency(
             module, example_inputs=inputs, verbose=False
         )
     names = {part: name for name, part in module.named_modules()}
-    for group in graph.get_all_groups():
-        items = tuple(_item(entry, names, calls) for entry in group)
-        givers = [item.name for item in items if item.kind == "out" and _is_linear_map(item.layer)]
-        order = list(names.values())
+    order = {name: index for index, name in enumerate(names.values())}
+    for entries in graph.get_all_groups():
+        items = tuple(_item(entry, names) for entry in entries)
+        givers = [item.name for item in items if item.kind == "out" and _has_filters(item.layer)]
         yield _Traced(
-            name=min(givers, key=order.index),
-            num_channels=len(group[0].idxs),
+            name=min(givers, key=order.__getitem__),
+            num_channels=len(entries[0].idxs),
             items=items,
         )
 
 
-def _item(entry: Any, names: dict[nn.Module, str], calls: dict[str, int]) -> _Item:  # noqa: ANN401
-    target = entry.dep.target
-    layer = target.module
-    name = names.get(layer, "") if not _is_parameter(layer) else "a raw parameter"
-    takes = entry.dep.handler.__name__ == "prune_in_channels" and _is_linear_map(layer)
+def _item(entry: Any, names: dict[nn.Module, str]) -> _Item:  # noqa: ANN401 - torch-pruning's
+    node = entry.dep.target
+    layer = node.module
+    takes = entry.dep.handler.__name__ == "prune_in_channels" and _has_filters(layer)
     return _Item(
-        name=name,
+        name="" if _is_parameter(layer) else names.get(layer, ""),
         layer=layer,
-        kind="in" if takes and not _is_depthwise(layer) else "out",
+        kind="in" if takes and not is_depthwise(layer) else "out",
         pairs=tuple(zip(entry.idxs, entry.root_idxs, strict=True)),
-        is_last=not takes and not target.outputs,
+        is_last=not takes and not node.outputs,
     )
 
 
-def _count_calls(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> dict[str, int]:
-    from edgekit.compress.pruning.macs import count_layers
+def _obstacle(traced: _Traced, ignored: frozenset[str], calls: dict[str, int]) -> str | None:
+    for item in traced.items:
+        if item.is_last:
+            return "reaches the model's output"
+        if item.kind == "out" and item.name in ignored:
+            return f"'{item.name}' is ignored"
+        if _is_parameter(item.layer) or (item.name in calls and not _is_supported(item.layer)):
+            what = item.name or "a raw parameter"
+            return f"passes through {what} ({type(item.layer).__name__})"
+        if calls.get(item.name, 0) > 1:
+            return f"'{item.name}' is used more than once"
+    return None
 
-    return {name: cost.num_calls for name, cost in count_layers(module, inputs).items()}
+
+def _as_group(traced: _Traced) -> Group | None:
+    items = [item for item in traced.items if _is_supported(item.layer)]
+    units = _units(traced.num_channels, items)
+    if units is None:
+        return None
+    place = {root: unit for unit, roots in enumerate(units) for root in roots}
+    members = []
+    for item in items:
+        indices: list[list[int]] = [[] for _ in units]
+        for index, root in item.pairs:
+            indices[place[root]].append(index)
+        members.append(
+            Member(
+                module=item.name,
+                kind=item.kind,
+                width=channel_count(item.layer, item.kind),
+                indices=tuple(tuple(sorted(set(found))) for found in indices),
+            )
+        )
+    return Group(
+        name=traced.name,
+        unit_size=len(units[0]),
+        num_units=len(units),
+        members=tuple(sorted(members, key=lambda member: (member.module, member.kind))),
+    )
+
+
+def _units(num_channels: int, items: list[_Item]) -> list[list[int]] | None:
+    """Join the root channels that blocks of grouped convolutions tie together."""
+    leader = list(range(num_channels))
+
+    def find(root: int) -> int:
+        while leader[root] != root:
+            root = leader[root]
+        return root
+
+    for item in items:
+        block = _block_size(item)
+        first: dict[int, int] = {}
+        covered: dict[int, set[int]] = {}
+        for index, root in item.pairs:
+            place = index % block
+            covered.setdefault(place, set()).add(index)
+            first.setdefault(place, root)
+            low, high = sorted((find(first[place]), find(root)))
+            leader[high] = low
+        num_blocks = channel_count(item.layer, item.kind) // block
+        if block and any(len(indices) != num_blocks for indices in covered.values()):
+            return None
+    units: dict[int, list[int]] = {}
+    for root in range(num_channels):
+        units.setdefault(find(root), []).append(root)
+    found = list(units.values())
+    return found if len({len(unit) for unit in found}) == 1 else None
+
+
+def _block_size(item: _Item) -> int:
+    groups = 1 if is_depthwise(item.layer) else getattr(item.layer, "groups", 1)
+    return channel_count(item.layer, item.kind) // int(groups)
+
+
+def channel_count(layer: nn.Module, kind: Kind) -> int:
+    """Return how many channels one side of a convolution, linear or batch norm layer has."""
+    from torch import nn
+
+    if isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
+        return layer.out_channels if kind == "out" else layer.in_channels
+    if isinstance(layer, nn.Linear):
+        return layer.out_features if kind == "out" else layer.in_features
+    return int(layer.num_features)  # type: ignore[arg-type]
+
+
+def is_depthwise(layer: object) -> bool:
+    """Return whether a layer filters every channel by itself."""
+    from torch import nn
+
+    is_conv = isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.Conv3d))
+    return is_conv and 1 < layer.groups == layer.in_channels == layer.out_channels  # type: ignore[attr-defined]
+
+
+def _has_filters(layer: object) -> bool:
+    from torch import nn
+
+    return isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear))
+
+
+def _is_supported(layer: object) -> bool:
+    from torch import nn
+
+    norms = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+    return _has_filters(layer) or isinstance(layer, norms)
+
+
+def _is_parameter(layer: object) -> bool:
+    from torch import nn
+
+    return isinstance(layer, nn.Parameter)

@@ -45,7 +45,7 @@ def count_layers(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> dict[st
     calls = dict.fromkeys(owners, 0)
 
     def watch(name: str) -> Any:  # noqa: ANN401 - torch's hook type is not public
-        def hook(part: nn.Module, args: tuple[Any, ...], output: Any) -> None:  # noqa: ANN401
+        def hook(part: nn.Module, _: tuple[Any, ...], output: Any) -> None:  # noqa: ANN401
             calls[name] += 1
             if isinstance(output, torch.Tensor):
                 macs[name] += _layer_macs(part, output)
@@ -64,9 +64,7 @@ def count_layers(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> dict[st
         module.train(was_training)
     batch = inputs[0].shape[0]
     return {
-        name: LayerCost(
-            macs=macs[name] // batch, params=_own_params(part), num_calls=calls[name]
-        )
+        name: LayerCost(macs=macs[name] // batch, params=_own_params(part), num_calls=calls[name])
         for name, part in owners.items()
     }
 

@@ -1,6 +1,7 @@
 /* The device executable: runs a compiled model on the files a job names.
  *
- *     device job.json result.json
+ *     device JOB.json RESULT.json
+ *     device --version
  *
  * Exit status 0: result.json holds the results. 1: it holds an error. 2: it could not be written
  * or the arguments are wrong. Job and library are checked before anything runs; a library's own
@@ -205,6 +206,10 @@ static void enter_folder_of(char *path) {
 }
 
 int main(int argc, char **argv) {
+  if (argc == 2 && !strcmp(argv[1], "--version")) {
+    printf("device executable, ABI %d, %d bits\n", EK_ABI, (int)(8 * sizeof(void *)));
+    return 0;
+  }
   if (argc != 3) {
     fprintf(stderr, "usage: device JOB.json RESULT.json\n");
     return 2;

@@ -7,6 +7,7 @@ ten thousand shows. A minus sign is a hyphen, so that figures can be copied into
 from __future__ import annotations
 
 import math
+import re
 
 from edgekit.core.metric import Metric
 from edgekit.pipeline.report.foreign import printable
@@ -116,6 +117,12 @@ def metric(found: Metric) -> str:
     if found.name in _COUNTS:
         return count(found.value)
     return quantity(found.value, found.unit)
+
+
+def typeset(text: str) -> str:
+    """Return a figure with a true minus and a multiplication sign."""
+    text = re.sub(r"(?<!\w)-(?=\d)", "\u2212", text)
+    return re.sub(r"(?<=\d)x (?=smaller|larger)", "\u00d7 ", text)
 
 
 def _scaled(value: float, step: int, units: tuple[str, ...]) -> str:

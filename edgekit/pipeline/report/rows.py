@@ -24,7 +24,6 @@ class StageRow(msgspec.Struct, frozen=True, kw_only=True):
     label: str
     accuracy: str
     change: str
-    trend: Literal["better", "worse", ""]
     size: str
     shrunk: str
     macs: str
@@ -76,9 +75,18 @@ def stage_values(stage: StageReport) -> dict[str, float]:
 
 
 def engine_rows(report: BuildReport) -> tuple[EngineRow, ...]:
-    """Return one row per engine: the selected one first, the disqualified ones last."""
-    ordered = sorted(report.engines, key=lambda e: (not _is_selected(e, report), _out(e)))
-    return tuple(_engine_row(engine, report) for engine in ordered)
+    """Return one row per engine, in the order of `ordered_engines`."""
+    return tuple(_engine_row(engine, report) for engine in ordered_engines(report))
+
+
+def ordered_engines(report: BuildReport) -> tuple[EngineReport, ...]:
+    """Return the engines: the selected one first, the disqualified ones last."""
+    return tuple(
+        sorted(
+            report.engines,
+            key=lambda engine: (engine.engine != report.selected, engine.disqualified is not None),
+        )
+    )
 
 
 def verdict_rows(report: BuildReport) -> tuple[VerdictRow, ...]:
@@ -136,9 +144,19 @@ def device_line(report: BuildReport) -> str:
         device.cpu_model,
         f"{device.cores} core{'' if device.cores == 1 else 's'}" if device.cores else "",
         device.os,
-        f"measured {device.measured}" if device.measured else "",
+        f"on {device.measured}" if device.measured else "",
     ]
     return printable(", ".join(dict.fromkeys(part for part in parts if part)))
+
+
+def basis_line(report: BuildReport) -> str:
+    """Say on what the engines' figures rest: device, samples, runs, threads."""
+    nums = sorted({engine.num_images for engine in report.engines if engine.accuracy is not None})
+    samples = f"{nums[-1]} samples" if nums and nums[-1] else ""
+    timed = [] if report.is_emulated else [e.latency for e in report.engines if e.latency]
+    runs = wording.speed_note(timed[0]) if timed else ""
+    text = ", ".join(part for part in (device_line(report), samples, runs) if part)
+    return f"Measured on {text}." if text else "No device was measured."
 
 
 def parity_text(parity: Parity | None) -> str:
@@ -156,13 +174,11 @@ def _stage_row(
 ) -> StageRow:
     shown = {found.name: figures.metric(found) for found in stage.metrics}
     is_new = metric in values and metric in before
-    change = figures.change(values[metric] - before[metric]) if is_new else ""
     cached = stage.status == "cached"
     return StageRow(
         label=printable(stage.label),
         accuracy=shown.get(metric, ""),
-        change=change,
-        trend=_trend(change, stage.metrics, metric),
+        change=figures.change(values[metric] - before[metric]) if is_new else "",
         size=shown.get("size_bytes", ""),
         shrunk=figures.ratio(before.get("size_bytes", 0), values.get("size_bytes", 0)),
         macs=shown.get("macs", ""),
@@ -171,15 +187,6 @@ def _stage_row(
         is_cached=cached,
         others=_others(stage.metrics, metric),
     )
-
-
-def _trend(
-    change: str, metrics: tuple[Metric, ...], metric: str
-) -> Literal["better", "worse", ""]:
-    better = next((found.better for found in metrics if found.name == metric), "none")
-    if change in {"", "0"} or better == "none":
-        return ""
-    return "better" if change.startswith("+") == (better == "higher") else "worse"
 
 
 def _others(metrics: tuple[Metric, ...], metric: str) -> tuple[tuple[str, str], ...]:
@@ -218,15 +225,7 @@ def _engine_row(engine: EngineReport, report: BuildReport) -> EngineRow:
 def _role(engine: EngineReport, report: BuildReport) -> Literal["selected", "disqualified", ""]:
     if engine.disqualified is not None:
         return "disqualified"
-    return "selected" if _is_selected(engine, report) else ""
-
-
-def _is_selected(engine: EngineReport, report: BuildReport) -> bool:
-    return engine.engine == report.selected
-
-
-def _out(engine: EngineReport) -> bool:
-    return engine.disqualified is not None
+    return "selected" if engine.engine == report.selected else ""
 
 
 def _speed(engine: EngineReport, report: BuildReport) -> str:

@@ -15,19 +15,20 @@ from edgekit.pipeline.report import rows, wording
 from edgekit.pipeline.report.foreign import printable
 
 _MARKS = {"passed": ("✓", "green"), "missed": ("✗", "bold red"), "not measured": ("○", "yellow")}
-_TRENDS = {"better": "green", "worse": "red", "": "dim"}
-_ASCII_MARKS = {"✓": "+", "✗": "x", "○": "o"}
+_ROLES = {"selected": ("▸", "bold green"), "disqualified": ("✗", "dim"), "": ("", "")}
+_ASCII_MARKS = {"✓": "+", "✗": "x", "○": "o", "▸": ">"}
 
 
 def render(report: BuildReport, console: Console) -> None:
     """Print a report: headline, stages, engines, budgets, differences, warnings, place."""
+    ascii_only = console.options.ascii_only
     console.print()
     console.print(_headline(report))
     _part(console, "Stages", _stages(report))
     if report.engines:
-        _part(console, "Engines", _engines(report), *_engine_notes(report))
+        _part(console, "Engines", _engines(report, ascii_only=ascii_only), *_engine_notes(report))
     if report.verdicts:
-        _part(console, "Budgets", _verdicts(report, ascii_only=console.options.ascii_only))
+        _part(console, "Budgets", _verdicts(report, ascii_only=ascii_only))
     mismatches = rows.mismatch_lines(report)
     if mismatches:
         _part(console, "Host and device disagree", *[Text(line) for line in mismatches])
@@ -42,7 +43,13 @@ def render(report: BuildReport, console: Console) -> None:
 
 def grid(columns: Sequence[tuple[str, bool]]) -> Table:
     """Return an empty table in the reports' style; columns are (title, right-aligned)."""
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="dim")
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+        header_style="dim",
+    )
     for title, is_number in columns:
         table.add_column(
             Text(title), justify="right" if is_number else "left", no_wrap=is_number
@@ -71,14 +78,14 @@ def _stages(report: BuildReport) -> Table:
     found = rows.stage_rows(report)
     has_macs = any(row.macs for row in found)
     columns = [("stage", False), (report.metric or "accuracy", True), ("change", True)]
-    columns += [("size", True), ("against before", False)]
+    columns += [("size", True), ("size change", False)]
     columns += [("MACs", True)] if has_macs else []
     table = grid([(printable(title), right) for title, right in (*columns, ("time", True))])
     for row in found:
         cells = [
             Text(row.label, style="dim" if row.is_cached else ""),
             Text(row.accuracy or "-"),
-            Text(row.change, style=_TRENDS[row.trend]),
+            Text(row.change),
             Text(row.size or "-"),
             Text(row.shrunk, style="dim"),
         ]
@@ -87,36 +94,42 @@ def _stages(report: BuildReport) -> Table:
     return table
 
 
-def _engines(report: BuildReport) -> Table:
-    speed = "instructions (emulated)" if report.is_emulated else "latency p50"
-    titles = ("engine", "", "precision", "on the device", "parity")
-    columns = [(title, False) for title in titles]
-    table = grid([*columns, (speed, True), ("size", True)])
+def _engines(report: BuildReport, *, ascii_only: bool) -> Table:
+    speed = "instructions\n(emulated)" if report.is_emulated else "latency\np50"
+    table = grid(
+        [
+            ("", False),
+            ("engine", False),
+            ("precision", False),
+            (f"{printable(report.metric) or 'accuracy'}\non device", True),
+            ("parity,\nsame top-1", False),
+            (speed, True),
+            ("size", True),
+        ]
+    )
     for row in rows.engine_rows(report):
-        style = {"selected": "bold green", "disqualified": "dim"}.get(row.role, "")
+        mark, style = _ROLES[row.role]
         cells = (
+            _ASCII_MARKS.get(mark, mark) if ascii_only else mark,
             row.engine,
-            row.role,
             row.precision,
-            row.accuracy or "not measured",
-            row.parity or "-",
-            row.speed.removesuffix(" instructions (emulated)") or "not measured",
+            row.accuracy.partition(" ")[0] or "-",
+            row.parity.removesuffix(" top-1") or "-",
+            row.speed.removesuffix(" instructions (emulated)") or "-",
             row.size,
         )
-        table.add_row(*[Text(cell, style=style) for cell in cells])
+        table.add_row(*[Text(cell) for cell in cells], style=style)
     return table
 
 
 def _engine_notes(report: BuildReport) -> list[Text]:
-    notes = []
+    notes = [Text(rows.selection_line(report))]
     for row in rows.engine_rows(report):
-        if row.tail:
-            notes.append(Text(f"{row.engine}: {row.tail}", style="dim"))
         if row.reason:
             notes.append(Text(f"{row.engine} is disqualified: {row.reason}", style="yellow"))
-    notes.append(Text(rows.selection_line(report)))
-    device = rows.device_line(report)
-    return [*notes, Text(f"on {device}", style="dim")] if device else notes
+        if row.tail:
+            notes.append(Text(f"{row.engine}: {row.tail}", style="dim"))
+    return [*notes, Text(rows.basis_line(report), style="dim")]
 
 
 def _verdicts(report: BuildReport, *, ascii_only: bool) -> Table:

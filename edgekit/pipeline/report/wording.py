@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgekit.core.report import BuildReport, EngineReport, Verdict
+from edgekit.core.report import BuildReport, EngineReport, Latency, Verdict
 from edgekit.pipeline.report import figures
 from edgekit.pipeline.report.foreign import printable
 
@@ -104,14 +104,10 @@ def final_size(report: BuildReport) -> float | None:
     return found[-1] if found else None
 
 
-def speed_note(engine: EngineReport, report: BuildReport) -> str:
-    """Say how the speed of an engine was found."""
-    if report.is_emulated:
-        return "executed instructions, emulated"
-    if engine.latency is None:
-        return "not measured"
-    threads = engine.latency.num_threads
-    return f"p50 of {engine.latency.num_runs} runs, {threads} thread{_s(threads)}"
+def speed_note(latency: Latency) -> str:
+    """Say how a latency was measured."""
+    threads = latency.num_threads
+    return f"{latency.num_runs} runs, {threads} thread{_s(threads)}"
 
 
 def _s(number: int) -> str:

@@ -1,0 +1,264 @@
+"""Honest int8: which compute operators of a graph take integers, and which should and don't.
+
+An engine may win a race with an int8 model only when it runs it as integers. Both kinds of graph
+edgekit looks into, Relax before legalisation and what onnxruntime really runs, are read as the
+same short list of operators, and one rule counts them.
+
+The rule. Compute operators are products (convolution, matrix product) and arithmetic between
+activations (add, multiply, mean, average pooling); work with constants, such as a bias, belongs to
+its neighbour. One that takes float tensors although all its operands were just dequantized is an
+integer operator run as float. For arithmetic its result must be quantized again as well, else the
+model itself asked for floats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+
+if TYPE_CHECKING:
+    import onnx
+    import tvm
+
+Kind = Literal["product", "arithmetic", "dequantize", "quantize", "transparent", "other"]
+_ONNX_KINDS: dict[str, Kind] = {
+    **dict.fromkeys(("Conv", "ConvTranspose", "MatMul", "Gemm"), "product"),
+    **dict.fromkeys(("FusedConv", "FusedMatMul", "FusedGemm", "NhwcFusedConv"), "product"),
+    **dict.fromkeys(("Add", "Sub", "Mul", "Div", "ReduceMean"), "arithmetic"),
+    **dict.fromkeys(("AveragePool", "GlobalAveragePool"), "arithmetic"),
+    **dict.fromkeys(("Relu", "Clip", "Flatten", "Reshape", "Transpose", "Identity"), "transparent"),
+    **dict.fromkeys(("Squeeze", "Unsqueeze", "MaxPool", "ReorderInput"), "transparent"),
+    "DequantizeLinear": "dequantize",
+    "QuantizeLinear": "quantize",
+}
+# What onnxruntime replaces a dequantize - operator - quantize group by.
+_ONNX_INTEGER = frozenset(
+    {
+        *("QLinearConv", "QLinearMatMul", "QLinearAdd", "QLinearMul", "QGemm", "ConvInteger"),
+        *("MatMulInteger", "MatMulIntegerToFloat", "DynamicQuantizeMatMul", "QAttention"),
+        *("QLinearGlobalAveragePool", "QLinearAveragePool", "QLinearReduceMean"),
+        *("QLinearConcat", "QLinearLeakyRelu", "QLinearSigmoid", "QLinearSoftmax", "QLinearWhere"),
+    }
+)
+_RELAX_KINDS: dict[str, Kind] = {
+    **{f"relax.nn.conv{n}d": "product" for n in (1, 2, 3)},
+    **{f"relax.nn.conv{n}d_transpose": "product" for n in (1, 2, 3)},
+    "relax.matmul": "product",
+    **dict.fromkeys(("relax.add", "relax.subtract", "relax.multiply"), "arithmetic"),
+    **dict.fromkeys(("relax.divide", "relax.mean"), "arithmetic"),
+    **{f"relax.nn.avg_pool{n}d": "arithmetic" for n in (1, 2, 3)},
+    **{f"relax.nn.adaptive_avg_pool{n}d": "arithmetic" for n in (1, 2, 3)},
+    **dict.fromkeys(("relax.nn.relu", "relax.clip", "relax.maximum"), "transparent"),
+    **dict.fromkeys(("relax.minimum", "relax.reshape", "relax.flatten"), "transparent"),
+    **dict.fromkeys(("relax.permute_dims", "relax.squeeze", "relax.expand_dims"), "transparent"),
+    **{f"relax.nn.max_pool{n}d": "transparent" for n in (1, 2, 3)},
+    "relax.dequantize": "dequantize",
+    "relax.quantize": "quantize",
+}
+KERNEL_KIND = "edgekit.kind"
+"""Attribute by which a kernel of our own says which kind of compute operator it is."""
+
+
+class Operator(msgspec.Struct, frozen=True, kw_only=True):
+    """Name one operator by what counts here.
+
+    Args:
+        name: For messages.
+        kind: What it does.
+        reads: Operands that are tensors; shapes and attributes are left out.
+        writes: Results.
+        is_integer: Whether it takes and gives integer tensors.
+    """
+
+    name: str
+    kind: Kind
+    reads: tuple[str, ...]
+    writes: tuple[str, ...]
+    is_integer: bool = False
+
+
+class OperatorCount(msgspec.Struct, frozen=True, kw_only=True):
+    """Hold the counts of one graph.
+
+    Args:
+        integer_ops: Compute operators on integers.
+        float_ops: Compute operators on floats.
+        float_as_quantized: Names of those on floats that the model means to be integer.
+    """
+
+    integer_ops: int
+    float_ops: int
+    float_as_quantized: tuple[str, ...]
+
+    def disqualification(self) -> str | None:
+        """Return why an int8 model run this way may not win a race, or None."""
+        if not self.float_as_quantized:
+            return None
+        total = self.integer_ops + len(self.float_as_quantized)
+        wrong = len(self.float_as_quantized)
+        return f"runs int8 as float: {wrong} of {total} compute operators take float tensors"
+
+
+def count_operators(operators: Sequence[Operator], constants: Iterable[str]) -> OperatorCount:
+    """Count the compute operators of a graph.
+
+    Args:
+        operators: In topological order.
+        constants: Names of tensors known before the run.
+
+    Returns:
+        The counts.
+    """
+    constant, dequantized = set(constants), set[str]()
+    consumers: dict[str, list[Operator]] = {}
+    for operator in operators:
+        for read in operator.reads:
+            consumers.setdefault(read, []).append(operator)
+    integer = floating = 0
+    wrong = []
+    for operator in operators:
+        varying = [read for read in operator.reads if read not in constant]
+        if not varying:
+            constant.update(operator.writes)
+        if operator.kind == "dequantize":
+            dequantized.update(operator.writes)
+        elif operator.kind == "transparent" and set(varying or operator.reads[:1]) <= dequantized:
+            dequantized.update(operator.writes)
+        is_compute = operator.kind == "product" or (
+            operator.kind == "arithmetic" and (len(operator.reads) == 1 or len(varying) > 1)
+        )
+        if not is_compute or not varying:
+            continue
+        if operator.is_integer:
+            integer += 1
+            continue
+        floating += 1
+        if _is_meant_integer(operator, varying, dequantized, consumers):
+            wrong.append(operator.name)
+    return OperatorCount(
+        integer_ops=integer, float_ops=floating, float_as_quantized=tuple(wrong)
+    )
+
+
+def onnx_operators(model: onnx.ModelProto) -> tuple[list[Operator], set[str]]:
+    """Read a graph as written by onnxruntime or by a user.
+
+    Returns:
+        The operators, and the names of the constants.
+    """
+    operators = []
+    for index, node in enumerate(model.graph.node):
+        is_integer = node.op_type in _ONNX_INTEGER
+        reads = [name for name in node.input if name]
+        kind = _ONNX_KINDS.get(node.op_type, "product" if is_integer else "other")
+        operators.append(
+            Operator(
+                name=node.name or f"{node.op_type} {index}",
+                kind=kind,
+                reads=tuple(reads[:1] if node.op_type == "ReduceMean" else reads),
+                writes=tuple(node.output),
+                is_integer=is_integer,
+            )
+        )
+    return operators, {tensor.name for tensor in model.graph.initializer}
+
+
+def relax_operators(module: tvm.IRModule) -> tuple[list[Operator], set[str]]:
+    """Read `main` of a Relax module before its operators become kernels.
+
+    A kernel of our own, called by `call_tir`, counts when it carries attribute `KERNEL_KIND`.
+
+    Returns:
+        The operators, and the names of the constants.
+    """
+    from tvm import relax
+
+    operators: list[Operator] = []
+    reader = _RelaxNames()
+    for block in module["main"].body.blocks:
+        for binding in block.bindings:
+            call = binding.value
+            if not isinstance(call, relax.Call):
+                reads = tuple(name for name, _ in reader.tensors(call))
+                kind, is_integer, name = "transparent", False, str(binding.var.name_hint)
+            else:
+                kind, arguments, name = _relax_call(module, call)
+                named = [pair for item in arguments for pair in reader.tensors(item)]
+                reads = tuple(name for name, _ in named)
+                dtypes = [dtype for _, dtype in named] + reader.dtypes(binding.var.ty)
+                is_integer = all("int" in dtype for dtype in dtypes)
+            operators.append(
+                Operator(
+                    name=name,
+                    kind=kind,  # type: ignore[arg-type]
+                    reads=reads,
+                    writes=(reader.name(binding.var),),
+                    is_integer=is_integer,
+                )
+            )
+    return operators, reader.constants
+
+
+class _RelaxNames:
+    """Give every tensor of a Relax function a name."""
+
+    def __init__(self) -> None:
+        self.constants: set[str] = set()
+        self._names: dict[Any, str] = {}
+
+    def name(self, variable: Any) -> str:
+        return self._names.setdefault(variable, f"t{len(self._names)}")
+
+    def dtypes(self, kind: Any) -> list[str]:
+        fields = getattr(kind, "fields", None)
+        if fields is not None:
+            return [dtype for field in fields for dtype in self.dtypes(field)]
+        return [str(kind.dtype.dtype)] if hasattr(kind, "dtype") else []
+
+    def tensors(self, value: Any) -> list[tuple[str, str]]:
+        import tvm
+        from tvm import relax
+
+        if isinstance(value, relax.Tuple):
+            return [pair for field in value.fields for pair in self.tensors(field)]
+        if isinstance(value, relax.TupleGetItem):
+            return self.tensors(value.tuple_value)
+        if isinstance(value, tvm.ir.GenericConst):
+            name = f"constant {len(self.constants)}"
+            self.constants.add(name)
+            return [(name, str(value.value.dtype))]
+        if isinstance(value, relax.Var):
+            return [(self.name(value), dtype) for dtype in self.dtypes(value.ty)[:1]]
+        return []
+
+
+def _relax_call(module: tvm.IRModule, call: Any) -> tuple[Kind, list[Any], str]:
+    operator = str(getattr(call.op, "name", ""))
+    if operator != "relax.call_tir":
+        return _RELAX_KINDS.get(operator, "other"), list(call.args), operator
+    kernel = module[call.args[0]]
+    kind = str(kernel.attrs.get(KERNEL_KIND, "other")) if kernel.attrs else "other"
+    return kind, list(call.args[1].fields), str(call.args[0].name_hint)
+
+
+def _is_meant_integer(
+    operator: Operator,
+    varying: Sequence[str],
+    dequantized: set[str],
+    consumers: dict[str, list[Operator]],
+) -> bool:
+    if operator.kind == "product":
+        # Its weights are constants: they too must come from integers. A bias may be either.
+        return set(varying) <= dequantized and set(operator.reads[:2]) <= dequantized
+    return set(varying) <= dequantized and _reaches_quantize(operator, consumers)
+
+
+def _reaches_quantize(operator: Operator, consumers: dict[str, list[Operator]]) -> bool:
+    following = [item for name in operator.writes for item in consumers.get(name, ())]
+    return bool(following) and all(
+        item.kind == "quantize"
+        or (item.kind == "transparent" and _reaches_quantize(item, consumers))
+        for item in following
+    )

@@ -1,0 +1,62 @@
+"""From Relax operators to fused kernels.
+
+Legalisation and fusion are TVM's own for now. The seam stands where edgekit's own integer rewrite
+and pattern fusion will come: `simplify` gives the graph whose operators are counted as integer or
+float, `fuse` turns that graph into kernels.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import tvm
+
+
+def simplify(module: tvm.IRModule) -> tvm.IRModule:
+    """Drop what inference does not need; quantize and dequantize operators stay visible.
+
+    Args:
+        module: As imported.
+
+    Returns:
+        The same computation in fewer operators.
+    """
+    import tvm
+    from tvm import relax
+
+    passes = [
+        relax.transform.DecomposeOpsForInference(),
+        relax.transform.CanonicalizeBindings(),
+        relax.transform.EliminateCommonSubexpr(),
+        relax.transform.DeadCodeElimination(["main"]),
+    ]
+    return tvm.ir.transform.Sequential(passes)(module)
+
+
+def fuse(module: tvm.IRModule, llvm_target: tvm.target.Target) -> tvm.IRModule:
+    """Turn operators into kernels and merge element-wise ones into their producers.
+
+    Args:
+        module: From `simplify`.
+        llvm_target: What the kernels are for; constants are folded on this machine.
+
+    Returns:
+        `main` as a straight line of kernel calls, and the kernels.
+    """
+    import tvm
+    from tvm import relax
+
+    passes = [
+        relax.transform.LegalizeOps(),
+        relax.transform.AnnotateTIROpPattern(),
+        relax.transform.FoldConstant(),
+        relax.transform.FuseOps(),
+        relax.transform.FuseTIR(),
+        relax.transform.RewriteDataflowReshape(),
+        relax.transform.ToNonDataflow(),
+        relax.transform.RemovePurityChecking(),
+        relax.transform.DeadCodeElimination(["main"]),
+    ]
+    with llvm_target:
+        return tvm.ir.transform.Sequential(passes)(module)

@@ -1,0 +1,40 @@
+"""Importance by the change of the loss that a removal would cause, to first order."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from edgekit.core.options import Options
+
+if TYPE_CHECKING:
+    import torch
+
+    from edgekit.compress.pruning.groups import Group
+    from edgekit.compress.pruning.statistics import Statistics
+
+
+class Taylor(Options, frozen=True, kw_only=True):
+    """Size of the loss change when a channel is set to zero: |sum of gradient x weight|.
+
+    The sum runs over the weights of one channel in one layer; its magnitude is averaged over the
+    batches and over the layers of the group. Scores are in units of the loss, so that layers
+    compare without normalisation.
+
+    Source: Molchanov et al., "Importance Estimation for Neural Network Pruning", CVPR 2019,
+    equation 8; the magnitude replaces the square, so that one odd batch does not decide.
+    """
+
+    needs_gradients: ClassVar[bool] = True
+
+    def scores(self, group: Group, statistics: Statistics) -> torch.Tensor:
+        """Return one score per unit, shape (units,), float64."""
+        import torch
+
+        changes = statistics.first_order[group.name].abs().mean(0)
+        is_scored = torch.tensor(
+            [
+                [member.kind == "out" and bool(channels) for channels in member.indices]
+                for member in group.members
+            ]
+        )
+        return (changes * is_scored).sum(0) / is_scored.sum(0).clamp(min=1)

@@ -1,0 +1,1 @@
+"""Loss primitives: the mathematics that methods are composed of."""

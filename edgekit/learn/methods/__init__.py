@@ -1,0 +1,1 @@
+"""Distillation methods: one file each, a composition of the primitives in `losses`."""

@@ -1,0 +1,1 @@
+"""Teachers: where the answers come from that a student is compared with."""

@@ -1,0 +1,1 @@
+"""Sources: where a model comes from, one file each; a recipe names one by its first key."""

@@ -1,0 +1,148 @@
+"""`compile`: build every engine the target allows, and the golden tensors that hold them to it."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+import msgspec
+
+from edgekit.core.errors import InputError, StageError, near
+from edgekit.core.metric import Metric
+from edgekit.core.model import ModelHandle, ModelKind
+from edgekit.core.options import Meta, Options
+from edgekit.core.registry import registry
+from edgekit.core.stage import StageContext, StageResult
+from edgekit.core.target import Target, load_target
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from edgekit.compiler.engine_build import EngineBuild
+
+
+class Compile(Options, frozen=True, kw_only=True):
+    """Compile an ONNX model for the target with each engine.
+
+    For a target that is not this machine, each engine is built for this machine too: the host's
+    predictions are what those of the device are compared with.
+    """
+
+    accepts: ClassVar[frozenset[ModelKind]] = frozenset({ModelKind.ONNX})
+    version: ClassVar[int] = 1
+    reads: ClassVar[tuple[str, ...]] = ("cpu", "dtypes", "engines", "name", "os")
+
+    engines: (
+        Annotated[tuple[str, ...], Meta(min_length=1, description="Default: the target's engines")]
+        | None
+    ) = None
+    num_golden: Annotated[int, Meta(ge=1, le=256, description="Golden samples in the bundle")] = 8
+
+    def produces(self, kind: ModelKind) -> ModelKind:  # noqa: ARG002 - the contract's signature
+        """Return COMPILED."""
+        return ModelKind.COMPILED
+
+    def check(self, target: Target | None, *, has_data: bool) -> None:  # noqa: ARG002
+        """Refuse engines that do not exist, at plan time."""
+        known = registry("engines").names()
+        for name in self.chosen(target):
+            if name not in known:
+                raise InputError(f"unknown engine '{name}'", hint=near(name, known))
+
+    def modules(self, target: Target | None) -> tuple[str, ...]:
+        """Return the modules that this stage reaches by name rather than by import."""
+        package = registry("engines").package
+        names = tuple(f"{package}.{name.replace('-', '_')}" for name in self.chosen(target))
+        return (*names, "edgekit.compiler.child")
+
+    def chosen(self, target: Target | None) -> tuple[str, ...]:
+        """Return the names of the engines to build."""
+        if self.engines is not None:
+            return self.engines
+        return target.engines if target is not None else ()
+
+    def requires(self, model: ModelHandle, ctx: StageContext) -> None:
+        """Check the model file before any engine starts."""
+        from edgekit.compiler.onnx_file import load_onnx
+
+        load_onnx(model.path / "model.onnx")
+        _target(ctx)
+
+    def run(self, model: ModelHandle, ctx: StageContext) -> StageResult:
+        """Build the engines into `engines/NAME`, and `host/NAME` for a foreign target."""
+        from edgekit.data.portable import write_preprocessing
+        from edgekit.evaluation.golden import write_golden
+
+        target = _target(ctx)
+        names = self.chosen(target)
+        source = ctx.workdir / "model.onnx"
+        shutil.copyfile(model.path / "model.onnx", source)
+        handle = ModelHandle(
+            ModelKind.COMPILED, ctx.workdir, model.inputs, model.outputs, model.labels
+        )
+        write_golden(model, ctx, ctx.workdir / "golden", num_items=self.num_golden)
+        write_preprocessing(
+            ctx.workdir / "preprocess",
+            raw_inputs=ctx.data.raw_signature() if ctx.data is not None else model.inputs,
+            inputs=model.inputs,
+            steps=ctx.data.preprocess if ctx.data is not None else (),
+            labels=model.labels,
+        )
+        builds = [_build(name, source, ctx.workdir / "engines" / name, target, ctx) for name in names]
+        host = load_target("host")
+        if not is_same_machine(target, host):
+            for name in names:
+                _build(name, source, ctx.workdir / "host" / name, host, ctx)
+        return StageResult(
+            model=handle,
+            metrics=tuple(
+                Metric(f"{build.engine}_bytes", float(_size(ctx.workdir, build)), "B", "lower")
+                for build in builds
+            ),
+            details={"engines": [_report(ctx.workdir, build) for build in builds]},
+        )
+
+    def ensures(self, before: ModelHandle, result: StageResult, ctx: StageContext) -> None:  # noqa: ARG002
+        """Check that every engine left what it declared."""
+        for folder in sorted((ctx.workdir / "engines").iterdir()):
+            if not (folder / "engine.json").is_file():
+                raise StageError(f"engine '{folder.name}' left no engine.json")
+
+
+def is_same_machine(target: Target, host: Target) -> bool:
+    """Tell whether code for `target` can be the code for this machine: same ISA, no more of it."""
+    return target.cpu.isa == host.cpu.isa and set(target.cpu.features) <= set(host.cpu.features)
+
+
+def _target(ctx: StageContext) -> Target:
+    if ctx.target is None:
+        raise AssertionError("compile reads the target, so the pipeline passes it")
+    return ctx.target
+
+
+def _build(
+    name: str, onnx_path: Path, out: Path, target: Target, ctx: StageContext
+) -> EngineBuild:
+    out.mkdir(parents=True)
+    engine = registry("engines").get(name)()
+    with ctx.progress.start(f"compile with {name} for {target.name}"):
+        build: EngineBuild = engine.build(onnx_path, out, target, progress=ctx.progress)
+    return build
+
+
+def _size(workdir: Path, build: EngineBuild) -> int:
+    return (workdir / "engines" / build.engine / build.library).stat().st_size
+
+
+def _report(workdir: Path, build: EngineBuild) -> dict[str, object]:
+    from edgekit.core.report import EngineReport
+
+    report = EngineReport(
+        engine=build.engine,
+        size_bytes=_size(workdir, build),
+        disqualified=build.disqualified,
+        integer_ops=build.integer_ops,
+        float_ops=build.float_ops,
+    )
+    found: dict[str, object] = msgspec.to_builtins(report)
+    return found

@@ -1,0 +1,143 @@
+"""Transformers models exported by optimum, which knows how each architecture must be traced."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgekit.core.errors import InputError, StageError, require_module
+from edgekit.core.model import TensorSpec
+from edgekit.zoo.exporters.dynamo import check_size
+from edgekit.zoo.exporters.tidy import WEIGHTED_OPS, tidy
+from edgekit.zoo.quiet import quiet
+
+if TYPE_CHECKING:
+    import onnx
+    from transformers import PreTrainedModel
+
+    from edgekit.zoo.hugging_face import HuggingFaceModule, Task
+
+
+def tensor_names(model: PreTrainedModel, task: Task) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the names of the inputs and outputs that optimum exports a model with.
+
+    Raises:
+        InputError: Optimum is missing or can't export this type of model for this task.
+    """
+    with quiet():
+        require_module("optimum.exporters.onnx.model_configs", "hf")
+        manager: Any = require_module("optimum.exporters.tasks", "hf").TasksManager
+        try:
+            config = manager.get_exporter_config_constructor(
+                "onnx", model=model, task=task, library_name="transformers"
+            )(model.config, task=task)
+        except (KeyError, ValueError) as error:
+            raise InputError(
+                f"exporting a {model.config.model_type} model for {task}",
+                found="no rule for it in optimum",
+                hint="Give the model as an .onnx file exported elsewhere",
+            ) from error
+        return tuple(config.inputs), tuple(config.outputs)
+
+
+def export_transformer(
+    module: HuggingFaceModule,
+    task: Task,
+    inputs: Sequence[TensorSpec],
+    outputs: Sequence[TensorSpec],
+    *,
+    opset: int,
+    scratch: Path,
+) -> onnx.ModelProto:
+    """Export through optimum, then fix every size but the batch and fold what follows from it.
+
+    Args:
+        module: The model to trace, pruned and trained as it is now.
+        task: Decides the head and optimum's rule.
+        inputs: Signature.
+        outputs: Signature.
+        opset: ONNX operator set.
+        scratch: Folder for optimum's files.
+
+    Raises:
+        StageError: Optimum or the tracer fails, or gives other inputs or outputs.
+    """
+    import onnx
+
+    check_size(module)
+    with quiet():
+        export_model: Any = require_module(
+            "optimum.exporters.onnx.convert", "hf"
+        ).onnx_export_from_model
+        slimmer = require_module("onnxslim", "onnx")
+        with tempfile.TemporaryDirectory(dir=scratch) as folder:
+            try:
+                export_model(
+                    module.model.eval(),
+                    folder,
+                    task=task,
+                    opset=opset,
+                    do_validation=False,
+                    no_post_process=True,
+                    preprocessors=[],
+                    **_example_sizes(inputs),
+                )
+                graph = onnx.load(str(Path(folder) / "model.onnx"))
+            # Tracing raises whatever the model's own code raises.
+            except Exception as error:
+                lines = str(error).strip().splitlines() or ["no reason given"]
+                raise StageError(
+                    f"exporting a {module.model.config.model_type} model by optimum",
+                    found=f"{type(error).__name__}: {lines[0][:200]}",
+                    hint=f"Opset {opset} may be too old for this architecture",
+                ) from error
+        _require_names(graph.graph.input, inputs, "inputs")
+        _require_names(graph.graph.output, outputs, "outputs")
+        del graph.graph.value_info[:]
+        tidy(graph, inputs, outputs, _scopes(graph.graph))
+        slim: onnx.ModelProto = slimmer.slim(graph)
+    tidy(slim, inputs, outputs, _kept_scopes(slim.graph))
+    return slim
+
+
+def _example_sizes(inputs: Sequence[TensorSpec]) -> dict[str, int]:
+    for spec in inputs:
+        match spec.shape:
+            case (_, int(channels), int(height), int(width)):
+                return {"num_channels": channels, "height": height, "width": width}
+            case (_, int(length)):
+                return {"sequence_length": length}
+    return {}
+
+
+def _require_names(
+    infos: Sequence[onnx.ValueInfoProto], specs: Sequence[TensorSpec], what: str
+) -> None:
+    found, expected = {info.name for info in infos}, {spec.name for spec in specs}
+    if found != expected:
+        raise StageError(
+            f"exporting by optimum: {what} of the graph",
+            found=", ".join(sorted(found)),
+            expected=", ".join(sorted(expected)),
+        )
+
+
+def _scopes(graph: onnx.GraphProto) -> dict[str, str]:
+    # The tracer names a node by its module's path: `/layer.0/dense/MatMul`.
+    scopes = {}
+    for node in graph.node:
+        path = [part for part in node.name.split("/")[:-1] if part]
+        scopes[node.name] = ".".join(path)
+    return scopes
+
+
+def _kept_scopes(graph: onnx.GraphProto) -> dict[str, str]:
+    scopes = {}
+    for node in graph.node:
+        module, slash, _ = node.name.rpartition("/")
+        is_layer = node.op_type in WEIGHTED_OPS and not slash
+        # The slimmer names what it adds by the tracer's paths.
+        scopes[node.name] = node.name if is_layer else module.strip("/").replace("/", ".")
+    return scopes
