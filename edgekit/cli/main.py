@@ -25,7 +25,7 @@ _GRACE_S = 1.5
 class CommandFolder(click.Group):
     """Load a subcommand's module only when it is asked for."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+    def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of the modules in `commands/`."""
         names = (module.name for module in pkgutil.iter_modules(commands.__path__))
         return sorted(name.strip("_") for name in names)

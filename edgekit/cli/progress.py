@@ -50,7 +50,7 @@ class BarProgress:
     def __init__(self, bars: Progress) -> None:
         self.bars = bars
 
-    def start(self, name: str, total: int | None = None, unit: str = "") -> Task:  # noqa: ARG002
+    def start(self, name: str, total: int | None = None, unit: str = "") -> Task:
         """Add a bar."""
         return _Bar(self.bars, self.bars.add_task(name, total=total, figures=""), name)
 

@@ -51,7 +51,12 @@ def show_plans(request: BuildRequest, plans: Sequence[Plan], *, as_json: bool) -
     lines = explain_plans(list(plans), Store(store_folder()))
     if as_json:
         rows = [
-            {"recipe": plan.recipe.name, "target": plan.target.name, "runner": plan.runner, "stages": stages}
+            {
+                "recipe": plan.recipe.name,
+                "target": plan.target.name,
+                "runner": plan.runner,
+                "stages": stages,
+            }
             for plan, stages in zip(plans, lines, strict=True)
         ]
         show_json(rows)

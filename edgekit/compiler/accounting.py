@@ -4,11 +4,15 @@ An engine may win a race with an int8 model only when it runs it as integers. Bo
 edgekit looks into, Relax before legalisation and what onnxruntime really runs, are read as the
 same short list of operators, and one rule counts them.
 
-The rule. Compute operators are products (convolution, matrix product) and arithmetic between
-activations (add, multiply, mean, average pooling); work with constants, such as a bias, belongs to
-its neighbour. One that takes float tensors although all its operands were just dequantized is an
-integer operator run as float. For arithmetic its result must be quantized again as well, else the
-model itself asked for floats.
+The rule. Compute operators are products (convolution, matrix product), arithmetic between
+activations (add, multiply) and averages; work with constants, such as a bias, belongs to its
+neighbour. A product or an addition that takes float tensors although all its operands were just
+dequantized is an integer operator run as float. For arithmetic its result must be quantized again
+as well, else the model itself asked for floats.
+
+Averages are counted and never held against an engine: they are a thousandth of the work, stand
+between two quantized operators whether anybody asked for an integer average or not, and
+onnxruntime has none for `ReduceMean`.
 """
 
 from __future__ import annotations
@@ -22,12 +26,14 @@ if TYPE_CHECKING:
     import onnx
     import tvm
 
-Kind = Literal["product", "arithmetic", "dequantize", "quantize", "transparent", "other"]
+Kind = Literal["product", "arithmetic", "average", "dequantize", "quantize", "transparent", "other"]
 _ONNX_KINDS: dict[str, Kind] = {
     **dict.fromkeys(("Conv", "ConvTranspose", "MatMul", "Gemm"), "product"),
     **dict.fromkeys(("FusedConv", "FusedMatMul", "FusedGemm", "NhwcFusedConv"), "product"),
-    **dict.fromkeys(("Add", "Sub", "Mul", "Div", "ReduceMean"), "arithmetic"),
-    **dict.fromkeys(("AveragePool", "GlobalAveragePool"), "arithmetic"),
+    **dict.fromkeys(("Add", "Sub", "Mul", "Div"), "arithmetic"),
+    **dict.fromkeys(("AveragePool", "GlobalAveragePool", "ReduceMean"), "average"),
+    **dict.fromkeys(("QLinearAveragePool", "QLinearGlobalAveragePool"), "average"),
+    **dict.fromkeys(("QLinearAdd", "QLinearMul"), "arithmetic"),
     **dict.fromkeys(("Relu", "Clip", "Flatten", "Reshape", "Transpose", "Identity"), "transparent"),
     **dict.fromkeys(("Squeeze", "Unsqueeze", "MaxPool", "ReorderInput"), "transparent"),
     "DequantizeLinear": "dequantize",
@@ -47,9 +53,10 @@ _RELAX_KINDS: dict[str, Kind] = {
     **{f"relax.nn.conv{n}d_transpose": "product" for n in (1, 2, 3)},
     "relax.matmul": "product",
     **dict.fromkeys(("relax.add", "relax.subtract", "relax.multiply"), "arithmetic"),
-    **dict.fromkeys(("relax.divide", "relax.mean"), "arithmetic"),
-    **{f"relax.nn.avg_pool{n}d": "arithmetic" for n in (1, 2, 3)},
-    **{f"relax.nn.adaptive_avg_pool{n}d": "arithmetic" for n in (1, 2, 3)},
+    "relax.divide": "arithmetic",
+    "relax.mean": "average",
+    **{f"relax.nn.avg_pool{n}d": "average" for n in (1, 2, 3)},
+    **{f"relax.nn.adaptive_avg_pool{n}d": "average" for n in (1, 2, 3)},
     **dict.fromkeys(("relax.nn.relu", "relax.clip", "relax.maximum"), "transparent"),
     **dict.fromkeys(("relax.minimum", "relax.reshape", "relax.flatten"), "transparent"),
     **dict.fromkeys(("relax.permute_dims", "relax.squeeze", "relax.expand_dims"), "transparent"),
@@ -126,10 +133,7 @@ def count_operators(operators: Sequence[Operator], constants: Iterable[str]) -> 
             dequantized.update(operator.writes)
         elif operator.kind == "transparent" and set(varying or operator.reads[:1]) <= dequantized:
             dequantized.update(operator.writes)
-        is_compute = operator.kind == "product" or (
-            operator.kind == "arithmetic" and (len(operator.reads) == 1 or len(varying) > 1)
-        )
-        if not is_compute or not varying:
+        if not _is_compute(operator, varying):
             continue
         if operator.is_integer:
             integer += 1
@@ -182,7 +186,7 @@ def relax_operators(module: tvm.IRModule) -> tuple[list[Operator], set[str]]:
             call = binding.value
             if not isinstance(call, relax.Call):
                 reads = tuple(name for name, _ in reader.tensors(call))
-                kind, is_integer, name = "transparent", False, str(binding.var.name_hint)
+                kind, is_integer, name = "transparent", False, reader.name(binding.var)
             else:
                 kind, arguments, name = _relax_call(module, call)
                 named = [pair for item in arguments for pair in reader.tensors(item)]
@@ -243,6 +247,13 @@ def _relax_call(module: tvm.IRModule, call: Any) -> tuple[Kind, list[Any], str]:
     return kind, list(call.args[1].fields), str(call.args[0].name_hint)
 
 
+def _is_compute(operator: Operator, varying: Sequence[str]) -> bool:
+    if operator.kind == "arithmetic":
+        # Integer forms carry scales and zero points as constants beside their two operands.
+        return len(varying) > 1
+    return operator.kind in ("product", "average") and bool(varying)
+
+
 def _is_meant_integer(
     operator: Operator,
     varying: Sequence[str],
@@ -252,7 +263,11 @@ def _is_meant_integer(
     if operator.kind == "product":
         # Its weights are constants: they too must come from integers. A bias may be either.
         return set(varying) <= dequantized and set(operator.reads[:2]) <= dequantized
-    return set(varying) <= dequantized and _reaches_quantize(operator, consumers)
+    return (
+        operator.kind == "arithmetic"
+        and set(varying) <= dequantized
+        and _reaches_quantize(operator, consumers)
+    )
 
 
 def _reaches_quantize(operator: Operator, consumers: dict[str, list[Operator]]) -> bool:

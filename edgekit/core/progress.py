@@ -52,7 +52,7 @@ class _NullTask:
 class NullProgress:
     """Ignore all progress; for library use and tests."""
 
-    def start(self, name: str, total: int | None = None, unit: str = "") -> Task:  # noqa: ARG002
+    def start(self, name: str, total: int | None = None, unit: str = "") -> Task:
         """Return a task that shows nothing."""
         return _NullTask()
 

@@ -24,9 +24,15 @@ class SplitView(Protocol):
     """Show one part of a dataset: preprocessed inputs by name and integer labels, batch first."""
 
     @property
-    def inputs(self) -> Mapping[str, Any]: ...
+    def inputs(self) -> Mapping[str, Any]:
+        """Return arrays by input name."""
+        ...
+
     @property
-    def labels(self) -> Any: ...  # noqa: ANN401 - a numpy array; core does not import numpy
+    def labels(self) -> Any:  # noqa: ANN401 - a numpy array; core does not import numpy
+        """Return class indices, int64 [samples]."""
+        ...
+
     def __len__(self) -> int: ...
 
 
@@ -34,24 +40,44 @@ class DataView(Protocol):
     """Show the dataset of a build; parts load on first use."""
 
     @property
-    def train(self) -> SplitView: ...
+    def train(self) -> SplitView:
+        """Return the samples to learn from."""
+        ...
+
     @property
-    def validation(self) -> SplitView: ...
+    def validation(self) -> SplitView:
+        """Return the samples to choose by while learning."""
+        ...
+
     @property
-    def calibration(self) -> SplitView: ...
+    def calibration(self) -> SplitView:
+        """Return the samples that set quantization ranges."""
+        ...
+
     @property
-    def test(self) -> SplitView: ...
+    def test(self) -> SplitView:
+        """Return the held-out samples that every reported figure is computed on."""
+        ...
+
     @property
-    def label_names(self) -> tuple[str, ...]: ...
+    def label_names(self) -> tuple[str, ...]:
+        """Return one name per class."""
+        ...
+
     @property
-    def fingerprint(self) -> str: ...
+    def fingerprint(self) -> str:
+        """Return the digest of everything that decides the parts' content."""
+        ...
+
     @property
     def preprocess(self) -> tuple[Any, ...]:
         """Return the preprocessing steps, which travel in the bundle."""
         ...
+
     def raw_signature(self) -> tuple[TensorSpec, ...]:
         """Return what a sample looks like before preprocessing."""
         ...
+
     def signature(self) -> tuple[TensorSpec, ...]:
         """Return the model inputs that the preprocessed samples fit."""
         ...

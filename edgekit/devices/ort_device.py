@@ -129,6 +129,8 @@ def run_job(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     model = inside(folder, job["model"])
     if not model.is_file():
         raise JobError(f"job: no model '{job['model']}'")
+    import onnxruntime  # noqa: F401 - so that loading the model isn't charged with it
+
     start = time.perf_counter_ns()
     session = open_model(model, job)
     load_us = (time.perf_counter_ns() - start) / 1e3

@@ -150,7 +150,9 @@ class Runner(Protocol):
         """Return what the device is, without preparing or changing anything."""
         ...
 
-    def open(self, uri: str, target: Target, cache_dir: Path) -> Session:
+    def open(
+        self, uri: str, target: Target, cache_dir: Path, progress: Progress | None = None
+    ) -> Session:
         """Prepare the device if needed and start a session."""
         ...
 
@@ -245,19 +247,22 @@ class FolderSession:
         self.clean()
 
 
-def open_session(uri: str, target: Target, cache_dir: Path) -> Session:
+def open_session(
+    uri: str, target: Target, cache_dir: Path, progress: Progress | None = None
+) -> Session:
     """Reach the device that a runner URI such as `local:` or `emulated:rpi4` names.
 
     Args:
         uri: Scheme, colon, and what the scheme's runner makes of the rest.
         target: What the models to run were compiled for.
         cache_dir: Folder for device programs, roots and temporary files.
+        progress: Receives the advance when a device must be prepared first.
 
     Raises:
         InputError: Unknown scheme, or a rest that the runner cannot read.
         DeviceError: The device cannot be reached, or cannot run what is built for the target.
     """
-    return _runner(uri).open(uri, target, cache_dir)
+    return _runner(uri).open(uri, target, cache_dir, progress)
 
 
 def describe_device(uri: str, target: Target, cache_dir: Path) -> DeviceInfo:

@@ -120,9 +120,7 @@ def read_golden(folder: Path) -> Golden:
         InputError: A file is missing or damaged.
     """
     index = read_json(folder / INDEX_FILE, _Index)
-    return Golden(
-        read_tensors(folder / _INPUTS), read_tensors(folder / _OUTPUTS), index.labels
-    )
+    return Golden(read_tensors(folder / _INPUTS), read_tensors(folder / _OUTPUTS), index.labels)
 
 
 def _random(generator: np.random.Generator, spec: TensorSpec, num_items: int) -> Array:

@@ -53,8 +53,7 @@ def _fit(spec: TensorSpec, array: Array) -> Array:
     import numpy as np
 
     is_right_shape = array.ndim == len(spec.shape) and all(
-        want in (None, have)
-        for want, have in zip(spec.shape[1:], array.shape[1:], strict=True)
+        want in (None, have) for want, have in zip(spec.shape[1:], array.shape[1:], strict=True)
     )
     if not is_right_shape:
         raise InputError(

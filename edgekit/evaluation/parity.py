@@ -56,7 +56,9 @@ def compare(reference: Mapping[str, Array], other: Mapping[str, Array]) -> Parit
     agreement = min((top1_agreement(reference[name], other[name]) for name in scores), default=1.0)
     return Parity(
         snr_db=None if snr == math.inf else max(snr, _WORST_DB),
-        max_abs=max(max_abs(_numbers(reference[name]), _numbers(other[name])) for name in reference),
+        max_abs=max(
+            max_abs(_numbers(reference[name]), _numbers(other[name])) for name in reference
+        ),
         top1_agreement=agreement,
         bit_exact=all(_is_equal(reference[name], other[name]) for name in reference),
     )
@@ -72,8 +74,7 @@ def is_within(
     """
     _require_same_names(reference, other)
     return all(
-        _is_close(_numbers(reference[name]), _numbers(other[name]), tolerance)
-        for name in reference
+        _is_close(_numbers(reference[name]), _numbers(other[name]), tolerance) for name in reference
     )
 
 
@@ -107,7 +108,9 @@ def require_parity(
     if layer is not None:
         place = f"; the first layer that differs is {layer}"
     elif locate is not None:
-        place = "; every single layer agrees when it is watched, so a rewrite across layers is wrong"
+        place = (
+            "; every single layer agrees when it is watched, so a rewrite across layers is wrong"
+        )
     else:
         place = ""
     raise StageError(

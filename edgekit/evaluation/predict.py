@@ -132,8 +132,7 @@ def module_runner(module: nn.Module, model: ModelHandle, *, num_threads: int = 1
                 expected=f"{len(model.outputs)}: {', '.join(spec.name for spec in model.outputs)}",
             )
         return {
-            spec.name: tensor.numpy()
-            for spec, tensor in zip(model.outputs, tensors, strict=True)
+            spec.name: tensor.numpy() for spec, tensor in zip(model.outputs, tensors, strict=True)
         }
 
     return run
@@ -168,8 +167,7 @@ def _require_declared(specs: Sequence[TensorSpec], outputs: Mapping[str, Array])
         array = outputs.get(spec.name)
         fits = array is not None and array.ndim == len(spec.shape)
         fits = fits and all(
-            want in (None, have)
-            for want, have in zip(spec.shape[1:], array.shape[1:], strict=True)
+            want in (None, have) for want, have in zip(spec.shape[1:], array.shape[1:], strict=True)
         )
         if not fits:
             raise StageError(

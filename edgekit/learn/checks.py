@@ -51,7 +51,12 @@ def check_data_fits(
     Raises:
         InputError: Inputs differ in name, shape or type, or there are more labels than classes.
     """
-    available = {spec.name: spec for spec in data.signature()}
+    _check_inputs(inputs, data.signature())
+    check_num_classes(outputs, len(data.label_names))
+
+
+def _check_inputs(inputs: tuple[TensorSpec, ...], signature: tuple[TensorSpec, ...]) -> None:
+    available = {spec.name: spec for spec in signature}
     for spec in inputs:
         found = available.get(spec.name)
         if found is None:
@@ -65,9 +70,29 @@ def check_data_fits(
                 f"the model's input '{spec.name}'",
                 found=f"preprocessed samples of {describe(found)}",
                 expected=describe(spec),
-                hint="Change the model's options or the recipe's `preprocess`",
+                hint=_fitting_hint(found, spec),
             )
-    check_num_classes(outputs, len(data.label_names))
+
+
+def _fitting_hint(found: TensorSpec, spec: TensorSpec) -> str:
+    if found.dtype != spec.dtype and spec.dtype == "float32":
+        return "Add `to-float: {scale: 255}` to the recipe's `preprocess`"
+    return "Change the model's options, or the recipe's `preprocess`"
+
+
+def fit_inputs(inputs: tuple[TensorSpec, ...], ctx: StageContext) -> tuple[TensorSpec, ...]:
+    """Return a fresh model's inputs with the data's name where there is only one to choose from.
+
+    Raises:
+        InputError: The preprocessed samples have another shape or type.
+    """
+    if ctx.data is None:
+        return inputs
+    signature = ctx.data.signature()
+    if len(inputs) == len(signature) == 1:
+        inputs = (TensorSpec(signature[0].name, inputs[0].dtype, inputs[0].shape),)
+    _check_inputs(inputs, signature)
+    return inputs
 
 
 def check_num_classes(outputs: tuple[TensorSpec, ...], num_labels: int) -> None:
@@ -102,9 +127,34 @@ def check_teacher_fits(teacher: ModelHandle, student: tuple[TensorSpec, ...]) ->
         )
 
 
+def check_same_shapes(student: tuple[TensorSpec, ...], teacher: tuple[TensorSpec, ...]) -> None:
+    """Refuse a student that takes other inputs than its teacher; names may differ.
+
+    Raises:
+        InputError: Names both shapes.
+    """
+    mine, theirs = (tuple(describe(spec) for spec in side) for side in (student, teacher))
+    if mine != theirs:
+        raise InputError(
+            "student and teacher",
+            found=f"student input {' and '.join(mine)}, teacher input {' and '.join(theirs)}",
+            expected="equal inputs",
+            hint="Change the options of the student's architecture",
+        )
+
+
 def metric_of(ctx: StageContext) -> MetricFunction:
-    """Return the recipe's metric, top-1 accuracy without one."""
+    """Return the recipe's metric, top-1 accuracy without one.
+
+    Raises:
+        InputError: The metric is the user's code and was not allowed.
+    """
     chosen = ctx.metric if ctx.metric is not None else registry("metrics").get("top-1")()
+    if getattr(chosen, "requires_code", False) and not ctx.allow_code:
+        raise InputError(
+            "the metric runs your Python code, which is not done unasked",
+            hint="Read that code, then repeat the command with --allow-code",
+        )
     return cast("MetricFunction", chosen)
 
 

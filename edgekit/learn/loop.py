@@ -68,8 +68,8 @@ class Loop:
                 self._epoch(state, task)
         model.load_state_dict(state.best_weights)
         edits = tuple(edit for hook in self.hooks for edit in hook.finalize(model))
-        model.to(memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
-        model.zero_grad(set_to_none=True)
+        _arrange_plainly(model)
+        model.eval().zero_grad(set_to_none=True)
         return state, edits
 
     def _start(self, model: nn.Module) -> LoopState:
@@ -168,3 +168,10 @@ def _augmented(
         else x
         for x in inputs
     )
+
+
+def _arrange_plainly(model: nn.Module) -> None:
+    # A loaded model lies plainly in memory, and convolutions round otherwise with channels
+    # innermost. `.to(memory_format=...)` leaves tensors alone whose layout is ambiguous.
+    for tensor in (*model.parameters(), *model.buffers()):
+        tensor.data = tensor.data.clone(memory_format=torch.contiguous_format)

@@ -1,1 +1,1 @@
-"""Sources: where a model comes from, one file each; a recipe names one by its first key."""
+"""Model sources: where a recipe's model comes from; one file each."""

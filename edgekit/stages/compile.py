@@ -38,11 +38,11 @@ class Compile(Options, frozen=True, kw_only=True):
     ) = None
     num_golden: Annotated[int, Meta(ge=1, le=256, description="Golden samples in the bundle")] = 8
 
-    def produces(self, kind: ModelKind) -> ModelKind:  # noqa: ARG002 - the contract's signature
+    def produces(self, kind: ModelKind) -> ModelKind:
         """Return COMPILED."""
         return ModelKind.COMPILED
 
-    def check(self, target: Target | None, *, has_data: bool) -> None:  # noqa: ARG002
+    def check(self, target: Target | None, *, has_data: bool) -> None:
         """Refuse engines that do not exist, at plan time."""
         known = registry("engines").names()
         for name in self.chosen(target):
@@ -88,7 +88,9 @@ class Compile(Options, frozen=True, kw_only=True):
             steps=ctx.data.preprocess if ctx.data is not None else (),
             labels=model.labels,
         )
-        builds = [_build(name, source, ctx.workdir / "engines" / name, target, ctx) for name in names]
+        builds = [
+            _build(name, source, ctx.workdir / "engines" / name, target, ctx) for name in names
+        ]
         host = load_target("host")
         if not is_same_machine(target, host):
             for name in names:
@@ -102,7 +104,7 @@ class Compile(Options, frozen=True, kw_only=True):
             details={"engines": [_report(ctx.workdir, build) for build in builds]},
         )
 
-    def ensures(self, before: ModelHandle, result: StageResult, ctx: StageContext) -> None:  # noqa: ARG002
+    def ensures(self, before: ModelHandle, result: StageResult, ctx: StageContext) -> None:
         """Check that every engine left what it declared."""
         for folder in sorted((ctx.workdir / "engines").iterdir()):
             if not (folder / "engine.json").is_file():
@@ -120,9 +122,7 @@ def _target(ctx: StageContext) -> Target:
     return ctx.target
 
 
-def _build(
-    name: str, onnx_path: Path, out: Path, target: Target, ctx: StageContext
-) -> EngineBuild:
+def _build(name: str, onnx_path: Path, out: Path, target: Target, ctx: StageContext) -> EngineBuild:
     out.mkdir(parents=True)
     engine = registry("engines").get(name)()
     with ctx.progress.start(f"compile with {name} for {target.name}"):

@@ -37,7 +37,7 @@ class Profile(Options, frozen=True, kw_only=True):
         """Return the kind it was given: a measurement changes no model."""
         return kind
 
-    def modules(self, target: Target | None) -> tuple[str, ...]:  # noqa: ARG002 - contract
+    def modules(self, target: Target | None) -> tuple[str, ...]:
         """Return the modules that this stage reaches by name rather than by import."""
         return ("edgekit.devices.ort_device",)
 
@@ -52,10 +52,15 @@ class Profile(Options, frozen=True, kw_only=True):
 
     def run(self, model: ModelHandle, ctx: StageContext) -> StageResult:
         """Measure each engine; the model's files are handed on unchanged."""
-        from edgekit.evaluation.race import MeasureSettings, measure_engines
+        from edgekit.evaluation.measurement import (
+            MeasureSettings,
+            gather_samples,
+            measure_engines,
+        )
 
         assert ctx.target is not None
         link_tree(model.path, ctx.workdir)
+        split = ctx.data.test if ctx.data is not None and self.num_images else None
         outcome = measure_engines(
             model.path,
             target=ctx.target,
@@ -66,8 +71,9 @@ class Profile(Options, frozen=True, kw_only=True):
                 warmup_runs=self.warmup_runs,
                 num_threads=self.num_threads,
                 num_images=self.num_images,
+                allow_code=ctx.allow_code,
             ),
-            split=ctx.data.test if ctx.data is not None and self.num_images else None,
+            samples=gather_samples(model.path, split, self.num_images),
             metric=ctx.metric,
             scratch=ctx.scratch,
             progress=ctx.progress,
@@ -90,5 +96,5 @@ class Profile(Options, frozen=True, kw_only=True):
             },
         )
 
-    def ensures(self, before: ModelHandle, result: StageResult, ctx: StageContext) -> None:  # noqa: ARG002
+    def ensures(self, before: ModelHandle, result: StageResult, ctx: StageContext) -> None:
         """Nothing beyond what measuring checks itself: parity raises where it is broken."""

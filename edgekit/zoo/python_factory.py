@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import importlib.machinery
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import nn
-
+from edgekit.core.canonical import sha256_file
 from edgekit.core.errors import InputError, near
 
+if TYPE_CHECKING:
+    from torch import nn
+
+_WHERE = "Run edgekit in the folder of that module, or install its package"
 _REFERENCE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
 
@@ -27,15 +31,13 @@ def build_from_factory(
     Raises:
         InputError: Code is not allowed, the function is not found, fails, or gives no module.
     """
-    if not allow_code:
-        raise InputError(
-            f"the model comes from Python code '{reference}', which is not run unasked",
-            hint="Read that code, then repeat the command with --allow-code",
-        )
+    require_allowed(reference, allow_code=allow_code)
+    from torch import nn
+
     factory = _find(reference)
     try:
         module = factory(**options)
-    except Exception as error:
+    except Exception as error:  # whatever the user's code raises, the user can fix
         raise InputError(
             f"calling '{reference}'", found=f"{type(error).__name__}: {error}"
         ) from error
@@ -46,12 +48,42 @@ def build_from_factory(
     return module
 
 
-def _find(reference: str) -> Any:  # noqa: ANN401 - the user's function
-    if not _REFERENCE.fullmatch(reference):
+def require_allowed(reference: str, *, allow_code: bool) -> None:
+    """Refuse to run the user's code unasked.
+
+    Raises:
+        InputError: Code is not allowed; the hint says how to allow it.
+    """
+    if not allow_code:
         raise InputError(
-            "naming a model factory", found=f"'{reference}'", expected="package.module:function"
+            f"the model comes from Python code '{reference}', which is not run unasked",
+            hint="Read that code, then repeat the command with --allow-code",
         )
-    module_name, _, function = reference.partition(":")
+
+
+def code_digest(reference: str) -> str:
+    """Return the digest of the source of a factory's module, found without importing it.
+
+    Raises:
+        InputError: No such module.
+    """
+    module_name = _parse(reference)[0]
+    with _current_folder_importable():
+        importlib.invalidate_caches()
+        search: Sequence[str] | None = None
+        spec = None
+        names = module_name.split(".")
+        for index in range(len(names)):
+            prefix = ".".join(names[: index + 1])
+            spec = importlib.machinery.PathFinder.find_spec(prefix, search)
+            search = spec.submodule_search_locations if spec is not None else []
+    if spec is None or spec.origin is None:
+        raise InputError(f"no Python module '{module_name}'", hint=_WHERE)
+    return sha256_file(Path(spec.origin))
+
+
+def _find(reference: str) -> Any:  # noqa: ANN401 - the user's function
+    module_name, function = _parse(reference)
     try:
         with _current_folder_importable():
             module = importlib.import_module(module_name)
@@ -59,7 +91,7 @@ def _find(reference: str) -> Any:  # noqa: ANN401 - the user's function
         raise InputError(
             f"importing '{module_name}'",
             found=str(error),
-            hint="Run edgekit in the folder of that module, or install its package",
+            hint=_WHERE,
         ) from error
     except Exception as error:
         raise InputError(
@@ -71,6 +103,15 @@ def _find(reference: str) -> Any:  # noqa: ANN401 - the user's function
             hint=near(function, [name for name in vars(module) if not name.startswith("_")]),
         )
     return getattr(module, function)
+
+
+def _parse(reference: str) -> tuple[str, str]:
+    if not _REFERENCE.fullmatch(reference):
+        raise InputError(
+            "naming a model factory", found=f"'{reference}'", expected="package.module:function"
+        )
+    module_name, _, function = reference.partition(":")
+    return module_name, function
 
 
 @contextlib.contextmanager

@@ -83,14 +83,11 @@ def test_ties_go_to_even_before_the_zero_point_is_added() -> None:
     np.testing.assert_array_equal(found, [1, 3, 3, 1, -1])
 
 
-def test_a_fused_multiply_add_would_differ() -> None:
-    # 8388607 * 2**-24 * (1 + 2**-23) lies just below a half; its float32 rounding is the half.
-    m = np.float32(2.0**-24 * (1 + 2.0**-23))
-    acc = np.array([3 * 8388607], np.int32)
-    exact = float(acc.astype(np.float32)[0]) * float(m)
-    product = float(acc.astype(np.float32)[0] * m)
-    assert exact != product
-    assert requantize(acc, m, 0, INT8)[0] == round(product)
+def test_the_product_is_rounded_before_it_is_rounded_to_a_level() -> None:
+    # The exact product is 64.50000012, its float32 rounding 64.5: a fused multiply-add gives 65.
+    acc, m = 14_427_738, float.fromhex("0x1.2c038ep-18")
+    assert round(acc * m) == 65
+    assert requantize(np.array([acc], np.int32), np.float32(m), 0, INT8)[0] == 64
 
 
 def test_extreme_accumulators_saturate() -> None:

@@ -181,7 +181,7 @@ def measured() -> BuildReport:
             cpu_model="Xeon Gold 6430",
             cores=2,
             os="Debian 12",
-            measured="2025-11-21",
+            measured="2025-11-21T11:20:31+00:00",
         ),
         verdicts=(
             Verdict(name="top-1.max_drop", status="passed", limit=0.01, found=0.0028),

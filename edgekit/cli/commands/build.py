@@ -27,7 +27,12 @@ from edgekit.core.errors import BudgetError
 @click.option("--require-measured", is_flag=True, help="Exit 3 when a budget is not measured.")
 @click.option("--allow-code", is_flag=True, help="Let the recipe import Python code of yours.")
 def command(
-    *, output: Path, as_json: bool, dry_run: bool, require_measured: bool, **given: Any
+    *,
+    output: Path,
+    as_json: bool,
+    dry_run: bool,
+    require_measured: bool,
+    **given: Any,  # noqa: ANN401 - click's values
 ) -> None:
     """Build a recipe for one or several targets.
 

@@ -16,7 +16,7 @@ def command(*, kind: str | None, as_json: bool) -> None:
     from edgekit.pipeline.catalog import KINDS, catalog
 
     if kind is None:
-        show_names({name: None for name in KINDS}, as_json=as_json, title="Kinds")
+        show_names(dict.fromkeys(KINDS), as_json=as_json, title="Kinds")
         return
     if kind not in KINDS:
         raise InputError(f"unknown kind '{kind}'", hint=near(kind, KINDS))

@@ -12,7 +12,7 @@ from edgekit.cli.choices import build_options, request_from
 @click.command(name="plan")
 @build_options
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
-def command(*, as_json: bool, **given: Any) -> None:
+def command(*, as_json: bool, **given: Any) -> None:  # noqa: ANN401 - click's values
     """Show what would run, what is cached and why not, and what each name resolved to."""
     from edgekit.cli.render import show_plans
     from edgekit.pipeline.build import plan_build

@@ -31,13 +31,15 @@ class Tile(msgspec.Struct, frozen=True, kw_only=True):
 
     Args:
         vector_axis: Output axis the vectors run along.
-        width: Values along it, a divisor of its extent.
+        width: Values in one vector.
+        num_vectors: Vectors side by side; `width * num_vectors` divides the axis's extent.
         row_axis: Output axis whose rows share the loaded vectors; None when none does.
         num_rows: Rows, a divisor of that axis's extent.
     """
 
     vector_axis: int
     width: int
+    num_vectors: int = 1
     row_axis: int | None = None
     num_rows: int = 1
 
@@ -78,26 +80,40 @@ def choose_tile(
         max_vectors: Vectors the accumulators may fill.
 
     Returns:
-        The tile, or None when no width above 1 divides the extent.
+        The tile, or None when no vector width divides the extent.
     """
     heights = [1] if rows[0] is None else _divisors(rows[1], _MAX_ROWS)
-    widths = [width for width in _divisors(vector[1], lanes * _MAX_VECTORS) if width > 1]
-    best: tuple[float, int, int] | None = None
-    for height, width in itertools.product(heights, widths):
-        num_vectors = -(-width // lanes)
-        if height * num_vectors > max_vectors:
-            continue
-        filled = width / (num_vectors * lanes)
-        score = filled * height * num_vectors / (height + num_vectors)
-        best = max(best or (0.0, 0, 0), (score, width, height))
+    best: tuple[float, int, int, int] | None = None
+    for width in _widths(vector[1], lanes):
+        counts = _divisors(vector[1] // width, _MAX_VECTORS)
+        for height, count in itertools.product(heights, counts):
+            registers = height * count * -(-width // lanes)
+            if registers <= max_vectors:
+                # Multiply-adds per load, weighted by how full each vector is.
+                score = width / lanes * height * count / (height + count)
+                best = max(best or (0.0, 0, 0, 0), (score, width, count, height))
     if best is None:
         return None
+    _, width, count, height = best
     return Tile(
         vector_axis=vector[0],
-        width=best[1],
-        row_axis=rows[0] if best[2] > 1 else None,
-        num_rows=best[2],
+        width=width,
+        num_vectors=count,
+        row_axis=rows[0] if height > 1 else None,
+        num_rows=height,
     )
+
+
+def _widths(extent: int, lanes: int) -> list[int]:
+    """Return vector widths that divide the extent.
+
+    Powers of two come first: LLVM keeps other widths in single values when they live through a
+    loop, unless they fit one register, so an odd extent is taken whole or not at all.
+    """
+    powers = [width for width in (2, 4, 8, 16) if width <= lanes and extent % width == 0]
+    if powers and powers[-1] * 2 >= min(lanes, extent):
+        return powers
+    return [*powers, extent] if 1 < extent <= 2 * lanes else powers
 
 
 def _divisors(number: int, limit: int) -> list[int]:
@@ -118,18 +134,22 @@ def _tile_reduction(schedule: tvm.s_tir.Schedule, lanes: int, max_vectors: int) 
             schedule.compute_inline(block)
     epilogue = _merge_epilogue(schedule, reduction, blocks[reductions[0] + 1 :])
     loops = schedule.get_loops(epilogue)
-    outer, inner = schedule.split(loops[tile.vector_axis], factors=[None, tile.width])
+    outer, columns, inner = schedule.split(
+        loops[tile.vector_axis], factors=[None, tile.num_vectors, tile.width]
+    )
     around = [*loops]
     around[tile.vector_axis] = outer
-    tiled = [inner]
+    tiled = [columns, inner]
     if tile.row_axis is not None:
         around[tile.row_axis], rows = schedule.split(
             loops[tile.row_axis], factors=[None, tile.num_rows]
         )
-        tiled = [rows, inner]
+        # What the rows share stays in the nearest cache while the rows go by.
+        around.insert(tile.row_axis, around.pop(tile.vector_axis))
+        tiled.insert(0, rows)
     schedule.reorder(*around, *tiled)
     schedule.compute_at(reduction, around[-1], preserve_unit_loops=True)
-    _arrange_reduction(schedule, reduction)
+    _arrange_reduction(schedule, reduction, tile)
     schedule.vectorize(inner)
     for loop in tiled[:-1]:
         schedule.unroll(loop)
@@ -177,16 +197,17 @@ def _merge_epilogue(schedule: tvm.s_tir.Schedule, reduction: Any, followers: lis
     return followers[-1]
 
 
-def _arrange_reduction(schedule: tvm.s_tir.Schedule, reduction: Any) -> None:
+def _arrange_reduction(schedule: tvm.s_tir.Schedule, reduction: Any, tile: Tile) -> None:
     block = schedule.get(reduction)
     num_reduce = _num_reduce(block)
     loops = schedule.get_loops(reduction)[-len(block.iter_vars) :]
     spatial, reduce = loops[:-num_reduce], loops[-num_reduce:]
     wide = [loop for loop in spatial if int(schedule.get(loop).extent) > 1]
-    schedule.reorder(*reduce, *wide)
+    columns, inner = schedule.split(wide[-1], factors=[None, tile.width])
+    schedule.reorder(*reduce, *wide[:-1], columns, inner)
     # Before decompose_reduction: it copies the loops with their marks for the initial values.
-    schedule.vectorize(wide[-1])
-    for loop in wide[:-1]:
+    schedule.vectorize(inner)
+    for loop in (*wide[:-1], columns):
         schedule.unroll(loop)
     schedule.decompose_reduction(reduction, reduce[0])
 

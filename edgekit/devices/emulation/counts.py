@@ -28,12 +28,12 @@ def add_counts(result: JobResult, job: Job, count_file: Path) -> JobResult:
     runs = _counted(_read(count_file), job, num_steps)
     per_run = statistics.median(sum(run) for run in runs)
     if job.mode != "steps" or result.steps is None:
-        return msgspec.structs.replace(result, instructions_per_run=per_run)
+        return msgspec.structs.replace(result, instructions_per_run=float(per_run))
     steps = tuple(
-        msgspec.structs.replace(step, us=None, instructions=statistics.median(counts))
+        msgspec.structs.replace(step, us=None, instructions=float(statistics.median(counts)))
         for step, counts in zip(result.steps, zip(*runs, strict=True), strict=True)
     )
-    return msgspec.structs.replace(result, steps=steps, instructions_per_run=per_run)
+    return msgspec.structs.replace(result, steps=steps, instructions_per_run=float(per_run))
 
 
 def _counted(counts: list[int], job: Job, num_steps: int) -> list[list[int]]:

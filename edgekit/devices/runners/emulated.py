@@ -66,7 +66,9 @@ class Emulated(Options, frozen=True, kw_only=True):
             notes=() if no_counting is None else (no_counting,),
         )
 
-    def open(self, uri: str, target: Target, cache_dir: Path) -> Session:
+    def open(
+        self, uri: str, target: Target, cache_dir: Path, progress: Progress | None = None
+    ) -> Session:
         """Assemble the board's system if needed and start a session; see `Runner.open`."""
         emulated = _emulated_target(uri, target)
         _refuse_foreign_code(emulated, target)
@@ -77,7 +79,7 @@ class Emulated(Options, frozen=True, kw_only=True):
                 found=f"qemu {qemu.version} without core {board.core}",
                 hint="Install qemu 7.2 or newer",
             )
-        root = prepare_root(board, cache_dir, NullProgress())
+        root = prepare_root(board, cache_dir, progress or NullProgress())
         info = self.describe(uri, target, cache_dir)
         machine = _Emulator(info, self.timeout_s, board, qemu, root, cache_dir)
         return FolderSession(machine, cache_dir)

@@ -55,7 +55,9 @@ class Local(Options, frozen=True, kw_only=True):
         seen["measures"] = sorted(info.measures)
         return msgspec.structs.replace(info, fingerprint=sha256_json([seen, _programs()]))
 
-    def open(self, uri: str, target: Target, cache_dir: Path) -> Session:
+    def open(
+        self, uri: str, target: Target, cache_dir: Path, progress: Progress | None = None
+    ) -> Session:
         """Start a session on this computer; see `Runner.open`."""
         _refuse_rest(uri)
         cpu.refuse_foreign_code(target)

@@ -1,6 +1,6 @@
 """Charts as inline SVG: one row per stage or engine, a dot or a bar, its figure at the right.
 
-Why rows: labels of any length stay readable, and a drawing 400 units wide keeps its text legible
+Why rows: labels of any length stay readable, and a drawing 360 units wide keeps its text legible
 from a phone's width to half of a desktop page. Bars start at zero; where a range has no useful
 zero (accuracies, logarithms) dots are used.
 """
@@ -17,7 +17,7 @@ import msgspec
 from edgekit.pipeline.report.foreign import printable
 from edgekit.pipeline.report.markup import Markup, join, tag
 
-_WIDTH = 400.0
+_WIDTH = 360.0
 _ROW = 30.0
 _BOTTOM = 44.0
 _CHAR = 7.4  # mean width of a character at 12 units in the widest of the system fonts
@@ -64,7 +64,7 @@ class Chart(msgspec.Struct, frozen=True, kw_only=True):
         marks: The rows, at least one.
         style: `dots` are connected in order, `bars` start at zero.
         scale: `log` needs positive values and dots.
-        base: Size of the unit that logarithmic ticks are round in: 1000, or 1024 for bytes.
+        base: Ratio of a unit to the next, in which ticks are round: 1000, or 1024 for bytes.
         limit: A budget.
         tick: How values of the axis are written.
         top: Largest value that makes sense, such as 1 for an accuracy.
@@ -166,7 +166,10 @@ def _ticks(chart: Chart) -> tuple[float, ...]:
     if chart.scale == "log":
         return log_ticks(min(values), max(values), chart.base)
     if chart.style == "bars":
-        return nice_ticks(0.0, max(*values, 1e-9), _NUM_TICKS)
+        # Round in the unit that the labels use: 50 KiB, not 50000 bytes.
+        high = max(*values, 1e-9)
+        unit = chart.base ** math.floor(math.log(high, chart.base))
+        return tuple(unit * tick for tick in nice_ticks(0.0, high / unit, _NUM_TICKS))
     margin = max((max(values) - min(values)) * 0.1, abs(max(values)) * 1e-3, 1e-6)
     ticks = nice_ticks(min(values) - margin, max(values) + margin, _NUM_TICKS)
     if chart.top is not None and max(values) <= chart.top < ticks[-1]:
@@ -193,8 +196,8 @@ def _axis(chart: Chart, frame: _Frame, ticks: tuple[float, ...]) -> Markup:
             parts.append(tag("text", text, x=x, y=frame.bottom + 18, class_="tick"))
             free = x + half + 6
     middle = (frame.left + frame.right) / 2
-    log = ", log scale" if frame.is_log else ""
-    parts.append(tag("text", f"{chart.axis}{log}", x=middle, y=frame.bottom + 37, class_="axis"))
+    axis = _short(chart.axis, 36) + (", log scale" if frame.is_log else "")
+    parts.append(tag("text", axis, x=middle, y=frame.bottom + 37, class_="axis"))
     return join(*parts)
 
 
@@ -248,6 +251,6 @@ def _limit(chart: Chart, frame: _Frame) -> Markup | None:
     )
 
 
-def _short(label: str) -> str:
+def _short(label: str, length: int = 16) -> str:
     text = printable(label)
-    return text if len(text) <= 16 else f"{text[:15]}…"
+    return text if len(text) <= length else f"{text[: length - 1]}…"

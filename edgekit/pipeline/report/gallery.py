@@ -19,7 +19,7 @@ def stage_charts(report: BuildReport) -> tuple[Chart, ...]:
     charts = (
         _accuracy(report),
         _size(report),
-        _counted(report, "macs", "Multiply-accumulates after each stage", "MACs per inference"),
+        _counted(report, "macs", "MACs after each stage", "MACs per inference"),
         _counted(report, "params", "Parameters after each stage", "parameters"),
     )
     return tuple(chart for chart in charts if chart is not None)
@@ -226,4 +226,6 @@ def _short_fraction(value: float) -> str:
 def _plain_zeros(text: str) -> str:
     """Return a figure without zeros behind the point: ticks are round numbers."""
     number, space, unit = text.partition(" ")
+    if number == "0":
+        return number
     return (number.rstrip("0").rstrip(".") if "." in number else number) + space + unit

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import msgspec
 
 from edgekit.core.report import BuildReport, Verdict
-from edgekit.pipeline.report import charts, gallery, rows, tiles, wording
+from edgekit.pipeline.report import charts, figures, gallery, rows, tiles, wording
 from edgekit.pipeline.report.figures import typeset
 from edgekit.pipeline.report.foreign import printable
 from edgekit.pipeline.report.markup import Child, Markup, join, tag
@@ -87,18 +87,18 @@ def status_of(report: BuildReport) -> str:
     return "passed" if statuses else "none"
 
 
-def outcome_pill(report: BuildReport) -> Markup:
-    """Return the outcome as a coloured pill."""
-    mark = {"missed": "✗", "open": "○", "passed": "✓", "none": "–"}[status_of(report)]
+def pills(report: BuildReport) -> Markup:
+    """Return the outcome as a coloured pill, with another one when the device was emulated."""
+    status = status_of(report)
+    mark = {"missed": "✗", "open": "○", "passed": "✓", "none": "–"}[status]
     text = join(tag("span", mark, aria_hidden="true"), f" {wording.outcome(report)}")
-    return tag("span", text, class_=f"pill {status_of(report)}")
+    found = [tag("span", text, class_=f"pill {status}")]
+    if report.is_emulated:
+        found.append(tag("span", "emulated device: no timings", class_="pill open"))
+    return tag("span", *found, class_="pills")
 
 
 def _hero(report: BuildReport) -> Markup:
-    pills = [outcome_pill(report)]
-    if report.is_emulated:
-        note = "Correctness and instruction counts hold; there are no timings"
-        pills.append(tag("span", "emulated device", class_="pill open", title=note))
     return tag(
         "header",
         tag("p", "edgekit build report", tag("span", printable(report.recipe)), class_="eyebrow"),
@@ -108,7 +108,7 @@ def _hero(report: BuildReport) -> Markup:
             " ",
             tag("span", wording.result(report), class_="result"),
         ),
-        tag("p", *pills, class_="pills"),
+        pills(report),
     )
 
 
@@ -133,8 +133,8 @@ def _fallback(chart: charts.Chart) -> Markup:
     body = [(printable(mark.label), typeset(mark.text)) for mark in chart.marks]
     if chart.limit is not None:
         body.append(("budget", chart.limit.text.removeprefix("budget ")))
-    figures = table(chart.title, ("", chart.axis), body, numbers=(1,))
-    return tag("details", tag("summary", "Figures"), figures)
+    values = table(chart.title, ("", chart.axis), body, numbers=(1,))
+    return tag("details", tag("summary", "Figures"), values)
 
 
 def _verdicts(report: BuildReport) -> Markup | None:
@@ -145,11 +145,11 @@ def _verdicts(report: BuildReport) -> Markup | None:
         words = row.status if not row.reason else f"{row.status}: {row.reason}"
         body.append(
             (
-                join(mark, " ", row.title),
+                tag("span", mark, " ", row.title, class_="keep" if len(row.title) < 24 else None),
                 typeset(row.found) or "–",
                 _meter(verdict, state),
-                row.limit,
-                words,
+                tag("span", row.limit, class_="keep"),
+                tag("div", words, class_="words"),
             )
         )
     return table("Budgets", ("Budget", "Found", "", "Limit", "Verdict"), body, numbers=(1,))
@@ -215,7 +215,7 @@ def _engines(report: BuildReport) -> Markup | None:
                 join(row.engine, " ", role),
                 row.precision or "–",
                 row.accuracy or "not measured",
-                row.parity or "–",
+                tag("span", row.parity or "–", class_="keep"),
                 shown,
                 row.memory,
                 row.size,
@@ -243,6 +243,7 @@ def _race_notes(report: BuildReport) -> Markup | None:
 
 
 def _footer(report: BuildReport) -> Markup:
+    built = f"Built in {figures.duration(report.wall_s)}" if report.wall_s else ""
+    when = f"on {wording.moment(report.created)}" if report.created else ""
     text = f"{printable(report.recipe)} for {printable(report.target)}"
-    created = tag("time", printable(report.created)) if report.created else None
-    return tag("footer", tag("p", text, tag("br") if created else None, created))
+    return tag("footer", tag("p", ". ".join(part for part in (text, f"{built} {when}".strip()) if part)))

@@ -144,7 +144,7 @@ def device_line(report: BuildReport) -> str:
         device.cpu_model,
         f"{device.cores} core{'' if device.cores == 1 else 's'}" if device.cores else "",
         device.os,
-        f"on {device.measured}" if device.measured else "",
+        f"on {wording.moment(device.measured)}" if device.measured else "",
     ]
     return printable(", ".join(dict.fromkeys(part for part in parts if part)))
 

@@ -32,7 +32,7 @@ def _accuracy(report: BuildReport) -> Iterator[_Tile]:
         note = f"after {printable(last.label)}"
         if first is not last:
             change = figures.typeset(figures.change(new - old))
-            note = f"{change} against {printable(first.label)}"
+            note = f"{change} from {figures.quantity(old, '')}"
         yield printable(report.metric), figures.quantity(new, ""), note
 
 
@@ -43,9 +43,10 @@ def _size(report: BuildReport) -> Iterator[_Tile]:
     engine = wording.selected_engine(report)
     stages = _with(report, "size_bytes")
     note = "" if engine is None else f"{printable(engine.engine)}, all its files"
-    if stages and rows.stage_values(stages[0])["size_bytes"] > num_bytes:
-        shrunk = figures.ratio(rows.stage_values(stages[0])["size_bytes"], num_bytes)
-        note = f"{figures.typeset(shrunk)} than {printable(stages[0].label)}"
+    old = rows.stage_values(stages[0])["size_bytes"] if stages else 0.0
+    if old > num_bytes:
+        shrunk = figures.typeset(figures.ratio(old, num_bytes))
+        note = f"{shrunk} than {figures.size(old)}"
     yield "size", figures.size(num_bytes), note
 
 
@@ -66,7 +67,7 @@ def _work(report: BuildReport) -> Iterator[_Tile]:
     stages = _with(report, "macs")
     if stages:
         old, new = (rows.stage_values(stage)["macs"] for stage in (stages[0], stages[-1]))
-        share = f"{figures.percent(round(new / old, 3))} of {printable(stages[0].label)}"
+        share = f"{figures.percent(round(new / old, 3))} of {figures.count(old)}" if old else ""
         note = f"after {printable(stages[-1].label)}" if new == old else share
         yield "MACs per inference", figures.count(new), note
 

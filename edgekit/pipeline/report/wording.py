@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+
 from edgekit.core.report import BuildReport, EngineReport, Latency, Verdict
 from edgekit.pipeline.report import figures
 from edgekit.pipeline.report.foreign import printable
@@ -42,7 +44,7 @@ def precision(engine: EngineReport) -> str:
 
 def outcome(report: BuildReport) -> str:
     """Return what came of the budgets: `all budgets met`, `1 budget missed`."""
-    num = {status: 0 for status in ("passed", "missed", "not measured")}
+    num = dict.fromkeys(("passed", "missed", "not measured"), 0)
     for verdict in report.verdicts:
         num[verdict.status] += 1
     if not report.verdicts:
@@ -102,6 +104,16 @@ def final_size(report: BuildReport) -> float | None:
         return engine.size_bytes
     found = [m.value for stage in report.stages for m in stage.metrics if m.name == "size_bytes"]
     return found[-1] if found else None
+
+
+def moment(text: str) -> str:
+    """Return an ISO time to the minute: `2025-11-21 10:52 UTC`; other text stays as it is."""
+    try:
+        found = datetime.datetime.fromisoformat(text)
+    except ValueError:
+        return printable(text)
+    zone = " UTC" if found.utcoffset() == datetime.timedelta(0) else ""
+    return f"{found:%Y-%m-%d %H:%M}{zone}"
 
 
 def speed_note(latency: Latency) -> str:
