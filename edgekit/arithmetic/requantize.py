@@ -69,7 +69,7 @@ def multiplier(
 
 def requantize(
     accumulators: NDArray[np.int32],
-    multipliers: NDArray[np.float32],
+    multipliers: NDArray[np.float32] | np.float32,
     zero_point: int,
     levels: Levels,
     *,

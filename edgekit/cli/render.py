@@ -82,10 +82,11 @@ def show_verification(bundle: Path, result: Verification, *, as_json: bool) -> N
         show_json(result)
         return
     if result.ok:
-        click.echo(f"{bundle}: whole, manifest sha256:{result.manifest_digest}")
+        click.echo(f"{bundle}: whole, manifest sha256:{result.manifest}")
         return
     for problem in result.problems:
-        click.echo(f"{problem.kind}: {problem.path}")
+        reason = f" ({problem.reason})" if problem.reason else ""
+        click.echo(f"{problem.kind}: {problem.path}{reason}")
 
 
 def show_comparison(comparison: Comparison, form: str) -> None:
@@ -134,7 +135,7 @@ def show_entries_of_store(store: Store, *, as_json: bool) -> None:
     if as_json:
         show_json([{"key": e.key, "stage": e.parts.stage, "bytes": e.size_bytes} for e in entries])
         return
-    table = _table(str(store.root), ("key", "stage", "MiB", "seconds", "made", "last used"))
+    table = _table(str(store.root), ("key", "stage", "MiB", "seconds", "last used"))
     for entry in entries:
         used = datetime.datetime.fromtimestamp(store.last_used(entry)).isoformat(" ", "minutes")
         table.add_row(
@@ -142,7 +143,6 @@ def show_entries_of_store(store: Store, *, as_json: bool) -> None:
             entry.parts.stage,
             f"{entry.size_bytes / 2**20:.2f}",
             f"{entry.duration_s:.1f}",
-            entry.created,
             used,
         )
     Console().print(table)

@@ -18,15 +18,15 @@ onnxruntime has none for `ReduceMean`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import msgspec
 
 if TYPE_CHECKING:
     import onnx
-    import tvm
 
 Kind = Literal["product", "arithmetic", "average", "dequantize", "quantize", "transparent", "other"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 _ONNX_KINDS: dict[str, Kind] = {
     **dict.fromkeys(("Conv", "ConvTranspose", "MatMul", "Gemm"), "product"),
     **dict.fromkeys(("FusedConv", "FusedMatMul", "FusedGemm", "NhwcFusedConv"), "product"),
@@ -48,24 +48,6 @@ _ONNX_INTEGER = frozenset(
         *("QLinearConcat", "QLinearLeakyRelu", "QLinearSigmoid", "QLinearSoftmax", "QLinearWhere"),
     }
 )
-_RELAX_KINDS: dict[str, Kind] = {
-    **{f"relax.nn.conv{n}d": "product" for n in (1, 2, 3)},
-    **{f"relax.nn.conv{n}d_transpose": "product" for n in (1, 2, 3)},
-    "relax.matmul": "product",
-    **dict.fromkeys(("relax.add", "relax.subtract", "relax.multiply"), "arithmetic"),
-    "relax.divide": "arithmetic",
-    "relax.mean": "average",
-    **{f"relax.nn.avg_pool{n}d": "average" for n in (1, 2, 3)},
-    **{f"relax.nn.adaptive_avg_pool{n}d": "average" for n in (1, 2, 3)},
-    **dict.fromkeys(("relax.nn.relu", "relax.clip", "relax.maximum"), "transparent"),
-    **dict.fromkeys(("relax.minimum", "relax.reshape", "relax.flatten"), "transparent"),
-    **dict.fromkeys(("relax.permute_dims", "relax.squeeze", "relax.expand_dims"), "transparent"),
-    **{f"relax.nn.max_pool{n}d": "transparent" for n in (1, 2, 3)},
-    "relax.dequantize": "dequantize",
-    "relax.quantize": "quantize",
-}
-KERNEL_KIND = "edgekit.kind"
-"""Attribute by which a kernel of our own says which kind of compute operator it is."""
 
 
 class Operator(msgspec.Struct, frozen=True, kw_only=True):
@@ -129,9 +111,10 @@ def count_operators(operators: Sequence[Operator], constants: Iterable[str]) -> 
         varying = [read for read in operator.reads if read not in constant]
         if not varying:
             constant.update(operator.writes)
-        if operator.kind == "dequantize":
-            dequantized.update(operator.writes)
-        elif operator.kind == "transparent" and set(varying or operator.reads[:1]) <= dequantized:
+        moved = set(varying or operator.reads[:1])
+        if operator.kind == "dequantize" or (
+            operator.kind == "transparent" and moved <= dequantized
+        ):
             dequantized.update(operator.writes)
         if not _is_compute(operator, varying):
             continue
@@ -141,9 +124,7 @@ def count_operators(operators: Sequence[Operator], constants: Iterable[str]) -> 
         floating += 1
         if _is_meant_integer(operator, varying, dequantized, consumers):
             wrong.append(operator.name)
-    return OperatorCount(
-        integer_ops=integer, float_ops=floating, float_as_quantized=tuple(wrong)
-    )
+    return OperatorCount(integer_ops=integer, float_ops=floating, float_as_quantized=tuple(wrong))
 
 
 def onnx_operators(model: onnx.ModelProto) -> tuple[list[Operator], set[str]]:
@@ -167,84 +148,6 @@ def onnx_operators(model: onnx.ModelProto) -> tuple[list[Operator], set[str]]:
             )
         )
     return operators, {tensor.name for tensor in model.graph.initializer}
-
-
-def relax_operators(module: tvm.IRModule) -> tuple[list[Operator], set[str]]:
-    """Read `main` of a Relax module before its operators become kernels.
-
-    A kernel of our own, called by `call_tir`, counts when it carries attribute `KERNEL_KIND`.
-
-    Returns:
-        The operators, and the names of the constants.
-    """
-    from tvm import relax
-
-    operators: list[Operator] = []
-    reader = _RelaxNames()
-    for block in module["main"].body.blocks:
-        for binding in block.bindings:
-            call = binding.value
-            if not isinstance(call, relax.Call):
-                reads = tuple(name for name, _ in reader.tensors(call))
-                kind, is_integer, name = "transparent", False, reader.name(binding.var)
-            else:
-                kind, arguments, name = _relax_call(module, call)
-                named = [pair for item in arguments for pair in reader.tensors(item)]
-                reads = tuple(name for name, _ in named)
-                dtypes = [dtype for _, dtype in named] + reader.dtypes(binding.var.ty)
-                is_integer = all("int" in dtype for dtype in dtypes)
-            operators.append(
-                Operator(
-                    name=name,
-                    kind=kind,  # type: ignore[arg-type]
-                    reads=reads,
-                    writes=(reader.name(binding.var),),
-                    is_integer=is_integer,
-                )
-            )
-    return operators, reader.constants
-
-
-class _RelaxNames:
-    """Give every tensor of a Relax function a name."""
-
-    def __init__(self) -> None:
-        self.constants: set[str] = set()
-        self._names: dict[Any, str] = {}
-
-    def name(self, variable: Any) -> str:
-        return self._names.setdefault(variable, f"t{len(self._names)}")
-
-    def dtypes(self, kind: Any) -> list[str]:
-        fields = getattr(kind, "fields", None)
-        if fields is not None:
-            return [dtype for field in fields for dtype in self.dtypes(field)]
-        return [str(kind.dtype.dtype)] if hasattr(kind, "dtype") else []
-
-    def tensors(self, value: Any) -> list[tuple[str, str]]:
-        import tvm
-        from tvm import relax
-
-        if isinstance(value, relax.Tuple):
-            return [pair for field in value.fields for pair in self.tensors(field)]
-        if isinstance(value, relax.TupleGetItem):
-            return self.tensors(value.tuple_value)
-        if isinstance(value, tvm.ir.GenericConst):
-            name = f"constant {len(self.constants)}"
-            self.constants.add(name)
-            return [(name, str(value.value.dtype))]
-        if isinstance(value, relax.Var):
-            return [(self.name(value), dtype) for dtype in self.dtypes(value.ty)[:1]]
-        return []
-
-
-def _relax_call(module: tvm.IRModule, call: Any) -> tuple[Kind, list[Any], str]:
-    operator = str(getattr(call.op, "name", ""))
-    if operator != "relax.call_tir":
-        return _RELAX_KINDS.get(operator, "other"), list(call.args), operator
-    kernel = module[call.args[0]]
-    kind = str(kernel.attrs.get(KERNEL_KIND, "other")) if kernel.attrs else "other"
-    return kind, list(call.args[1].fields), str(call.args[0].name_hint)
 
 
 def _is_compute(operator: Operator, varying: Sequence[str]) -> bool:

@@ -12,14 +12,18 @@ import os
 import resource
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
 from edgekit.compiler.aot.build_library import CompileJob, Watch, build_library
 from edgekit.compiler.engine_build import EngineBuild
 from edgekit.core.errors import DeviceError, EdgekitError, InputError, StageError
+
+if TYPE_CHECKING:
+    import tvm
 
 _PR_SET_PDEATHSIG = 1
 
@@ -78,7 +82,7 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _build(job: CompileJob, folder: Path, send: Any) -> EngineBuild:
+def _build(job: CompileJob, folder: Path, send: Callable[[Event], None]) -> EngineBuild:
     import tvm
 
     # TVM's own handler walks the stack for a minute before the process ends.
@@ -89,7 +93,7 @@ def _build(job: CompileJob, folder: Path, send: Any) -> EngineBuild:
     class Announce:
         """Name every pass of TVM before it runs."""
 
-        def run_before_pass(self, _module: Any, info: Any) -> None:
+        def run_before_pass(self, _module: tvm.IRModule, info: tvm.ir.transform.PassInfo) -> None:
             send(Event(native_pass=str(info.name)))
 
     watch = Watch(
@@ -101,10 +105,13 @@ def _build(job: CompileJob, folder: Path, send: Any) -> EngineBuild:
 
 
 def _failure(error: EdgekitError) -> Failure:
-    kinds = {InputError: "InputError", DeviceError: "DeviceError"}
-    kind = next((name for kind, name in kinds.items() if isinstance(error, kind)), "StageError")
+    kind: Literal["InputError", "StageError", "DeviceError"] = "StageError"
+    if isinstance(error, InputError):
+        kind = "InputError"
+    elif isinstance(error, DeviceError):
+        kind = "DeviceError"
     return Failure(
-        kind=kind,  # type: ignore[arg-type]
+        kind=kind,
         doing=error.doing,
         found=error.found,
         expected=error.expected,

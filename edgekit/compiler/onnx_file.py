@@ -9,10 +9,17 @@ from __future__ import annotations
 
 import math
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgekit.compiler.onnx_tensors import (
+    DTYPE_BYTES,
+    DTYPES,
+    MAX_TENSOR_BYTES,
+    check_tensor,
+    model_tensors,
+)
 from edgekit.core.errors import InputError
 from edgekit.core.files import write_atomic
 from edgekit.core.model import TensorSpec
@@ -21,13 +28,7 @@ if TYPE_CHECKING:
     import onnx
 
 MAX_FILE_BYTES = 2**31 - 1  # protobuf's own limit
-MAX_TENSOR_BYTES = 2**31 - 1
 _DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
-_DTYPES = {
-    **{1: "float32", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64"},
-    **{9: "bool", 10: "float16", 11: "float64", 12: "uint32", 13: "uint64"},
-}
-_DTYPE_BYTES = {1: 4, 2: 1, 3: 1, 4: 2, 5: 2, 6: 4, 7: 8, 9: 1, 10: 2, 11: 8, 12: 4, 13: 8}
 
 
 def load_onnx(path: Path) -> onnx.ModelProto:
@@ -46,8 +47,8 @@ def load_onnx(path: Path) -> onnx.ModelProto:
     data = _read(path)
     model = _parse(path, data)
     _check_opsets(path, model)
-    for tensor in _tensors(model.graph):
-        _check_tensor(path, tensor)
+    for tensor in model_tensors(model.graph):
+        check_tensor(path, tensor)
     for info in (*model.graph.input, *model.graph.output, *model.graph.value_info):
         _check_declared(path, info)
     _run_checker(path, model)
@@ -89,11 +90,6 @@ def output_specs(model: onnx.ModelProto) -> tuple[TensorSpec, ...]:
 def has_qdq(model: onnx.ModelProto) -> bool:
     """Return whether the model holds quantize or dequantize operators: an int8 model."""
     return any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in model.graph.node)
-
-
-def tensor_bytes(tensor: onnx.TensorProto) -> int:
-    """Return the size in bytes of a tensor's values."""
-    return math.prod(tensor.dims) * _DTYPE_BYTES.get(tensor.data_type, 0)
 
 
 def specialise(model: onnx.ModelProto, sizes: Mapping[str, int] | None = None) -> onnx.ModelProto:
@@ -180,93 +176,6 @@ def _check_opsets(path: Path, model: onnx.ModelProto) -> None:
             )
 
 
-def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
-    yield from graph.initializer
-    for sparse in graph.sparse_initializer:
-        yield from (sparse.values, sparse.indices)
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.HasField("t"):
-                yield attribute.t
-            yield from attribute.tensors
-            if attribute.HasField("g"):
-                yield from _tensors(attribute.g)
-            for inner in attribute.graphs:
-                yield from _tensors(inner)
-
-
-def _check_tensor(path: Path, tensor: onnx.TensorProto) -> None:
-    import onnx
-
-    doing = f"reading {path}: tensor '{tensor.name}'"
-    if tensor.data_type not in _DTYPES:
-        if tensor.data_type == onnx.TensorProto.STRING:
-            return  # a label list; it is no operand of anything edgekit compiles
-        name = onnx.TensorProto.DataType.Name(tensor.data_type) if tensor.data_type else "no type"
-        raise InputError(doing, found=name, expected=", ".join(sorted(_DTYPES.values())))
-    if any(dim < 0 for dim in tensor.dims):
-        raise InputError(doing, found=f"shape {list(tensor.dims)}", expected="sizes from 0 on")
-    claimed = tensor_bytes(tensor)
-    if claimed > MAX_TENSOR_BYTES:
-        raise InputError(
-            doing, found=f"shape {list(tensor.dims)}, {claimed} bytes", expected="at most 2 GiB"
-        )
-    if tensor.data_location == onnx.TensorProto.EXTERNAL:
-        _load_external(path, tensor, claimed)
-        return
-    held = _held_bytes(tensor)
-    if held != claimed:
-        raise InputError(
-            doing,
-            found=f"{held} bytes of data",
-            expected=f"{claimed} bytes for shape {list(tensor.dims)}",
-            hint="The file may be truncated",
-        )
-
-
-def _held_bytes(tensor: onnx.TensorProto) -> int:
-    """Return the bytes of values stored, whatever field holds them."""
-    if tensor.HasField("raw_data"):
-        return len(tensor.raw_data)
-    size = _DTYPE_BYTES[tensor.data_type]
-    fields = (tensor.float_data, tensor.int32_data, tensor.int64_data)
-    more = (tensor.double_data, tensor.uint64_data)
-    return sum(len(field) for field in (*fields, *more)) * size
-
-
-def _load_external(path: Path, tensor: onnx.TensorProto, claimed: int) -> None:
-    import onnx
-
-    doing = f"reading {path}: external data of tensor '{tensor.name}'"
-    entries = {entry.key: entry.value for entry in tensor.external_data}
-    location = entries.get("location", "")
-    folder = path.parent.resolve()
-    # resolve() follows links, so a link that leads out of the folder is seen as well.
-    source = (folder / location).resolve()
-    if not location or Path(location).is_absolute() or not source.is_relative_to(folder):
-        raise InputError(doing, found=f"path '{location}'", expected="a file beside the model")
-    try:
-        offset, length = (int(entries.get(key, "0")) for key in ("offset", "length"))
-        size = source.stat().st_size
-        if not source.is_file():
-            raise OSError(None, "no regular file")
-    except (ValueError, OSError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise InputError(doing, found=f"'{location}': {reason}") from error
-    length = length or claimed
-    if length != claimed or offset < 0 or offset + length > size:
-        raise InputError(
-            doing,
-            found=f"bytes {offset} to {offset + length} of '{location}', which has {size}",
-            expected=f"{claimed} bytes inside the file",
-        )
-    with source.open("rb") as file:
-        file.seek(offset)
-        tensor.raw_data = file.read(length)
-    del tensor.external_data[:]
-    tensor.data_location = onnx.TensorProto.DEFAULT
-
-
 def _check_declared(path: Path, info: onnx.ValueInfoProto) -> None:
     doing = f"reading {path}: '{info.name}'"
     if not info.type.HasField("tensor_type"):
@@ -274,12 +183,12 @@ def _check_declared(path: Path, info: onnx.ValueInfoProto) -> None:
             doing, found=info.type.WhichOneof("value") or "no type", expected="a tensor"
         )
     kind = info.type.tensor_type.elem_type
-    if kind and kind not in _DTYPES:
+    if kind and kind not in DTYPES:
         raise InputError(
-            doing, found=f"element type {kind}", expected=", ".join(sorted(_DTYPES.values()))
+            doing, found=f"element type {kind}", expected=", ".join(sorted(DTYPES.values()))
         )
     dims = [dim.dim_value for dim in info.type.tensor_type.shape.dim if dim.HasField("dim_value")]
-    claimed = math.prod(dims) * _DTYPE_BYTES.get(kind, 1)
+    claimed = math.prod(dims) * DTYPE_BYTES.get(kind, 1)
     if any(dim < 0 for dim in dims) or claimed > MAX_TENSOR_BYTES:
         raise InputError(
             doing, found=f"shape {dims}, {claimed} bytes", expected="at most 2 GiB per tensor"
@@ -310,7 +219,7 @@ def _spec(info: onnx.ValueInfoProto) -> TensorSpec:
             shape.append(None)
         else:
             raise _open_size(info.name, axis, dim.dim_param)
-    return TensorSpec(name=info.name, dtype=_DTYPES[kind.elem_type], shape=tuple(shape))
+    return TensorSpec(name=info.name, dtype=DTYPES[kind.elem_type], shape=tuple(shape))
 
 
 def _fix_sizes(info: onnx.ValueInfoProto, sizes: Mapping[str, int]) -> None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from edgekit.core.errors import InputError, require_module
 
 if TYPE_CHECKING:
     import numpy as np
     import onnx
+    import onnxruntime as ort
 
 Optimization = Literal["off", "basic", "all"]
 _ERRORS_ONLY = 3
@@ -22,7 +23,7 @@ def open_session(
     num_threads: int = 1,
     optimization: Optimization = "all",
     save_optimized: Path | None = None,
-) -> Any:
+) -> ort.InferenceSession:
     """Open an `onnxruntime.InferenceSession` that logs nothing and runs on the CPU.
 
     Args:
@@ -34,13 +35,13 @@ def open_session(
     Raises:
         InputError: onnxruntime is not installed, or refuses the model.
     """
-    ort = require_module("onnxruntime", "onnx")
+    runtime = require_module("onnxruntime", "onnx")
     levels = {
-        "off": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
-        "basic": ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
-        "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
+        "off": runtime.GraphOptimizationLevel.ORT_DISABLE_ALL,
+        "basic": runtime.GraphOptimizationLevel.ORT_ENABLE_BASIC,
+        "all": runtime.GraphOptimizationLevel.ORT_ENABLE_ALL,
     }
-    options = ort.SessionOptions()
+    options = runtime.SessionOptions()
     options.log_severity_level = _ERRORS_ONLY
     options.intra_op_num_threads = num_threads
     options.inter_op_num_threads = 1
@@ -49,16 +50,14 @@ def open_session(
         options.optimized_model_filepath = str(save_optimized)
     source = str(model) if isinstance(model, Path) else model.SerializeToString()
     try:
-        return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        return runtime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     # onnxruntime raises a dozen classes of its own that share no base but Exception.
     except Exception as error:
-        raise InputError(
-            "opening the model with onnxruntime", found=_first_line(error)
-        ) from error
+        raise InputError("opening the model with onnxruntime", found=_first_line(error)) from error
 
 
 def run_session(
-    session: Any,
+    session: ort.InferenceSession,
     inputs: Mapping[str, np.ndarray],
     *,
     batch_size: int = 64,
@@ -98,7 +97,7 @@ def run_session(
     return {name: np.concatenate([part[i] for part in parts]) for i, name in enumerate(names)}
 
 
-def _fixed_batch(inputs: Any) -> int | None:
+def _fixed_batch(inputs: Iterable[ort.NodeArg]) -> int | None:
     sizes = [item.shape[0] for item in inputs if item.shape]
     return next((size for size in sizes if isinstance(size, int)), None)
 

@@ -115,7 +115,9 @@ def resolve(value: object, annotation: Any, where: Where) -> Any:  # noqa: ANN40
         items = get_args(base)
         element = items[0] if items else Any
         found = [resolve(item, element, where.at(index)) for index, item in enumerate(value)]
-        return _check(found, base, metas, where) if metas else (origin)(found)
+        if metas:  # bounds on the length; the items are checked already
+            _check(value, list[Any], metas, where)
+        return origin(found)
     if origin is dict and isinstance(value, Mapping):
         element = get_args(base)[1]
         return {str(key): resolve(item, element, where.at(str(key))) for key, item in value.items()}

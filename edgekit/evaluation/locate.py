@@ -63,7 +63,8 @@ def _reference(
 
     module = load(before, allow_code=allow_code).module
     if isinstance(module, HuggingFaceModule):
-        return module_values(module.model, inputs, graph)
+        arguments = dict(zip(module.inputs, inputs.values(), strict=True))
+        return module_values(module.model, arguments, graph)
     opset = next(entry.version for entry in graph.opset_import if not entry.domain)
     exported = export_module(module, before.inputs, before.outputs, opset=opset)
     names = [spec.name for spec in before.outputs]

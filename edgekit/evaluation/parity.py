@@ -51,7 +51,8 @@ def compare(reference: Mapping[str, Array], other: Mapping[str, Array]) -> Parit
         StageError: Names or shapes differ, or a value is NaN or infinite.
     """
     _require_same_names(reference, other)
-    snr = min(snr_db(_numbers(reference[name]), _numbers(other[name])) for name in reference)
+    pairs = [(_numbers(reference[name]), _numbers(other[name])) for name in reference]
+    snr = min(snr_db(mine, theirs) for mine, theirs in pairs)
     scores = [name for name, array in reference.items() if array.ndim == 2 and array.shape[1] > 1]
     agreement = min((top1_agreement(reference[name], other[name]) for name in scores), default=1.0)
     return Parity(
@@ -108,9 +109,7 @@ def require_parity(
     if layer is not None:
         place = f"; the first layer that differs is {layer}"
     elif locate is not None:
-        place = (
-            "; every single layer agrees when it is watched, so a rewrite across layers is wrong"
-        )
+        place = "; each layer agrees when watched, so a rewrite across layers is wrong"
     else:
         place = ""
     raise StageError(

@@ -164,17 +164,17 @@ def _pad(batch: Mapping[str, Array], size: int) -> dict[str, Array]:
 
 def _require_declared(specs: Sequence[TensorSpec], outputs: Mapping[str, Array]) -> None:
     for spec in specs:
-        array = outputs.get(spec.name)
-        fits = array is not None and array.ndim == len(spec.shape)
-        fits = fits and all(
-            want in (None, have) for want, have in zip(spec.shape[1:], array.shape[1:], strict=True)
-        )
-        if not fits:
+        sizes = outputs[spec.name].shape[1:] if spec.name in outputs else None
+        if sizes is None or spec.shape[1:] != sizes:
             raise StageError(
                 f"running the model: output '{spec.name}'",
-                found="none" if array is None else f"shape {list(array.shape)}",
-                expected=f"[batch, {', '.join(str(size) for size in spec.shape[1:])}]",
+                found="no such output" if sizes is None else f"[batch, {_list(sizes)}]",
+                expected=f"[batch, {_list(spec.shape[1:])}]",
             )
+
+
+def _list(sizes: Sequence[int | None]) -> str:
+    return ", ".join(str(size) for size in sizes)
 
 
 @contextlib.contextmanager

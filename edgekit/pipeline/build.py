@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from edgekit import __version__
 from edgekit.core.errors import InputError, StageError
 from edgekit.core.model import ModelKind
 from edgekit.core.places import store_folder
@@ -19,11 +20,12 @@ from edgekit.core.report import BuildReport, DeviceReport, EngineReport, Mismatc
 from edgekit.core.schema import to_plain
 from edgekit.core.target import Target, load_target
 from edgekit.pipeline.budget import judge
-from edgekit.pipeline.bundle import BundleFacts, Lineage, write_bundle, write_index
-from edgekit.pipeline.plan import SOURCE_LABEL, Plan, make_plan
-from edgekit.pipeline.provenance import installed_version
+from edgekit.pipeline.bundle import BundleFacts, write_bundle
+from edgekit.pipeline.manifest import LineageEntry
+from edgekit.pipeline.plan import Plan, make_plan
 from edgekit.pipeline.race import Selection, select_engine
 from edgekit.pipeline.recipe import Recipe, load_recipe
+from edgekit.pipeline.report import index
 from edgekit.pipeline.run import PlanRun, Settings, StageRun, run_plans
 from edgekit.pipeline.store import Store
 
@@ -138,7 +140,7 @@ def run_build(request: BuildRequest, progress: Progress) -> list[BuildReport]:
         if selection is not None and selection.winner is None:
             errors.append((run.plan.target.name, _no_engine(selection)))
     if len(reports) > 1 and any(report.output for report in reports):
-        write_index(reports, request.output)
+        index.write(request.output, reports)
     if errors:
         target, error = errors[0]
         if len(plans) > 1:
@@ -194,7 +196,7 @@ def _report(run: PlanRun, wall_s: float) -> tuple[BuildReport, Selection | None]
     device = details.get("device")
     selection = select_engine(engines, plan.target.engines) if engines else None
     winner = selection.winner if selection else None
-    metric = registry("metrics").name_of(type(plan.recipe.metric)) if plan.data else ""
+    metric = _metric(plan)
     report = BuildReport(
         recipe=plan.recipe.name,
         target=plan.target.name,
@@ -205,7 +207,6 @@ def _report(run: PlanRun, wall_s: float) -> tuple[BuildReport, Selection | None]
         selected_by=selection.selected_by if selection else None,
         device=msgspec.convert(device, DeviceReport) if device else None,
         mismatches=tuple(msgspec.convert(details.get("mismatches", []), list[Mismatch])),
-        warnings=tuple(text for stage in stages for text in stage.warnings),
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         wall_s=round(wall_s, 3),
     )
@@ -251,36 +252,33 @@ def _facts(run: PlanRun) -> BundleFacts:
     plan = run.plan
     entry = run.stages[-1].entry
     lineage = tuple(
-        Lineage(stage=stage.planned.label, key=stage.entry.key, payload=stage.entry.payload)
+        LineageEntry(
+            stage=stage.planned.label,
+            key=stage.entry.key,
+            payload=stage.entry.payload,
+            fields=msgspec.to_builtins(stage.entry.parts),
+        )
         for stage in run.stages
         if not stage.planned.is_measuring
     )
     tools = {
         name: version for stage in run.stages for name, version in stage.entry.parts.tools.items()
     }
+    recipe = to_plain(plan.recipe)
     return BundleFacts(
-        recipe=plan.recipe.name,
-        recipe_options=to_plain(plan.recipe, _path_name),
+        name=plan.recipe.name,
+        recipe=recipe,
         target=msgspec.to_builtins(plan.target),
-        preprocess=to_plain(plan.recipe, _path_name)["preprocess"],
+        preprocess=recipe["preprocess"],
         labels=entry.labels,
         inputs=entry.inputs,
         outputs=entry.outputs,
-        metric=report_metric(plan),
+        metric=_metric(plan),
         lineage=lineage,
         tools=dict(sorted(tools.items())),
-        edgekit_version=installed_version("edgekit") or "unknown",
+        edgekit=__version__,
     )
 
 
-def report_metric(plan: Plan) -> str:
-    """Return the name of a plan's metric, empty without data."""
+def _metric(plan: Plan) -> str:
     return registry("metrics").name_of(type(plan.recipe.metric)) if plan.data else ""
-
-
-def _path_name(path: str) -> str:
-    # Bundles name files, not places on the machine that built them.
-    return Path(path).name
-
-
-__all__ = ["SOURCE_LABEL", "BuildRequest", "build", "plan_build", "run_build"]

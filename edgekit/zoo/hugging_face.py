@@ -119,6 +119,17 @@ def read_config(content: Mapping[str, Any]) -> PretrainedConfig:
     return config
 
 
+def plain_config(config: PretrainedConfig) -> dict[str, Any]:
+    """Return a config as data that does not tell when, where and with what it was read."""
+    content: dict[str, Any] = config.to_diff_dict()
+    for key in ("_name_or_path", "transformers_version", "auto_map", "_commit_hash"):
+        content.pop(key, None)
+    for key in ("dtype", "torch_dtype"):
+        content.pop(key, None)
+    # Networks are built in the type that weights are kept in.
+    return {**content, "dtype": "float32"}
+
+
 def auto_class(task: Task) -> Any:  # noqa: ANN401 - one of transformers' auto classes
     """Return the transformers class that builds models for a task."""
     with quiet():

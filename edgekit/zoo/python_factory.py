@@ -31,9 +31,9 @@ def build_from_factory(
     Raises:
         InputError: Code is not allowed, the function is not found, fails, or gives no module.
     """
-    require_allowed(reference, allow_code=allow_code)
     from torch import nn
 
+    require_allowed(reference, allow_code=allow_code)
     factory = _find(reference)
     try:
         module = factory(**options)

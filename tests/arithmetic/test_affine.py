@@ -81,10 +81,10 @@ def test_there_are_two_to_the_bits_levels(bits: int, signed: bool) -> None:
 def test_the_error_inside_the_range_is_at_most_half_a_step(
     a: float, b: float, levels: Levels, symmetric: bool, place: float
 ) -> None:
-    low, high = min(a, b, 0.0), max(a, b, 0.0)
+    low, high = min(a, b), max(a, b)
     grid = grid_from_range(low, high, levels, symmetric=symmetric)
     value = np.float32(low + place * (high - low))
-    error = abs(float(fake_quantize(value[None], grid)[0]) - float(value))
+    error = abs(float(fake_quantize(np.array([value]), grid)[0]) - float(value))
     # Besides half a step: rounding of value, quotient and product to float32, and of the scale,
     # which at the far end of the range is multiplied by the number of levels.
     assert error <= float(grid.scale) * (0.5 + levels.count * 2.0**-22)

@@ -75,7 +75,7 @@ def test_the_threshold_never_exceeds_the_largest_magnitude(seed: int) -> None:
     assert 0 < threshold_of(values) <= np.abs(values).max()
 
 
-@settings(max_examples=10)
+@settings(max_examples=5)
 @given(seeds)
 def test_the_sign_of_the_data_does_not_matter(seed: int) -> None:
     values = np.random.default_rng(seed).standard_normal(2000)

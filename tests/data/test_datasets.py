@@ -2,13 +2,16 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
 from edgekit.core.errors import InputError
 from edgekit.core.registry import registry
-from tests.data.conftest import Resolve, WriteIdx
+
+if TYPE_CHECKING:
+    from tests.data.conftest import Resolve, WriteIdx
 
 
 def test_a_recipe_can_name_these_datasets() -> None:

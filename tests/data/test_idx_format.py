@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -11,7 +12,10 @@ from hypothesis.extra import numpy as npst
 
 from edgekit.core.errors import InputError
 from edgekit.data.idx_format import read_idx
-from tests.data.conftest import WriteIdx
+
+if TYPE_CHECKING:
+    from tests.data.conftest import WriteIdx
+
 
 arrays = npst.arrays(
     dtype=st.sampled_from(["u1", "i1", "i2", "i4", "f4", "f8"]),

@@ -1,16 +1,21 @@
 from __future__ import annotations
 
 import struct
+import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
 from edgekit.core.errors import InputError
 from edgekit.data.datasets.image_folder import ImageFolder
-from tests.data.conftest import Resolve
+
+if TYPE_CHECKING:
+    from tests.data.conftest import Resolve
+
 
 Image = pytest.importorskip("PIL.Image")
 Entry = Callable[..., ImageFolder]
@@ -130,3 +135,11 @@ def test_moving_an_image_to_another_class_changes_the_fingerprint(
     (pictures / "train" / "dog" / "1.png").rename(pictures / "train" / "cat" / "1.png")
     assert entry(pictures).fingerprint() != before
     assert entry(pictures, size=[4, 4]).fingerprint() != entry(pictures).fingerprint()
+
+
+def test_a_missing_pillow_says_how_to_get_it(
+    entry: Entry, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "PIL.Image", None)  # what import sees when it is missing
+    with pytest.raises(InputError, match=r"'PIL' is needed.*pip install 'edgekit\[data\]'"):
+        entry(pictures).load()

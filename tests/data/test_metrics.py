@@ -1,18 +1,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from edgekit.core.errors import InputError, StageError
 from edgekit.core.registry import registry
 from edgekit.core.schema import Where, resolve_variant
-from edgekit.data.contracts import Array, MetricFunction
+from edgekit.data.contracts import MetricFunction
 from edgekit.data.metrics.python import Python
-from tests.data.conftest import Resolve
+
+if TYPE_CHECKING:
+    from tests.data.conftest import Resolve
 
 
 def metric(value: object) -> MetricFunction:
@@ -95,7 +99,7 @@ def test_an_output_can_be_chosen_by_name() -> None:
     ],
 )
 def test_outputs_that_do_not_fit_are_refused(
-    options: object, outputs: Array, labels: list[int], message: str
+    options: object, outputs: NDArray[np.floating], labels: list[int], message: str
 ) -> None:
     with pytest.raises(InputError, match=message):
         metric(options).compute(outputs, np.array(labels, np.int64))

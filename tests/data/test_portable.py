@@ -4,7 +4,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -12,7 +12,10 @@ import pytest
 from edgekit.core.errors import InputError
 from edgekit.core.model import TensorSpec
 from edgekit.data.portable import FILE, Preprocessing, read_preprocessing, write_preprocessing
-from tests.data.conftest import Resolve
+
+if TYPE_CHECKING:
+    from tests.data.conftest import Resolve
+
 
 STEPS: list[object] = [{"to-float": {"scale": 255}}, {"normalize": {"mean": [0.5], "std": [0.25]}}]
 Write = Callable[..., Path]

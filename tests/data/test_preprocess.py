@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -12,7 +12,9 @@ from edgekit.core.errors import InputError
 from edgekit.core.registry import registry
 from edgekit.core.schema import Where, resolve_variant
 from edgekit.data.source import apply_chain
-from tests.data.conftest import Resolve
+
+if TYPE_CHECKING:
+    from tests.data.conftest import Resolve
 
 
 def run(step: object, array: NDArray[Any]) -> NDArray[Any]:

@@ -5,8 +5,9 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -14,8 +15,10 @@ from edgekit.core.errors import InputError
 from edgekit.core.model import TensorSpec
 from edgekit.data.samples import Samples, Split
 from edgekit.data.source import Data
-from edgekit.data.splits import Size, SplitSpec
-from tests.data.conftest import Resolve
+from edgekit.data.splits import SplitSpec
+
+if TYPE_CHECKING:
+    from tests.data.conftest import Resolve
 
 Make = Callable[..., Data]
 CHAIN: list[object] = [{"to-float": {"scale": 255}}, {"normalize": {"mean": [0.5], "std": [0.5]}}]
@@ -23,10 +26,10 @@ CHAIN: list[object] = [{"to-float": {"scale": 255}}, {"normalize": {"mean": [0.5
 
 @pytest.fixture
 def make(resolve: Resolve, mnist_like: Path) -> Make:
-    def build(chain: list[object] = CHAIN, seed: int = 0, **split: Size) -> Data:
+    def build(chain: list[object] = CHAIN, seed: int = 0, **split: object) -> Data:
         return Data(
             dataset=resolve("datasets", {"idx": {"folder": str(mnist_like)}}),
-            split=SplitSpec(**split),
+            split=msgspec.convert(split, SplitSpec),
             preprocess=[resolve("preprocess", step) for step in chain],
             seed=seed,
         )

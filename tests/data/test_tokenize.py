@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -10,7 +12,10 @@ import pytest
 from edgekit.core.errors import InputError
 from edgekit.data.fingerprint import content_digest
 from edgekit.data.preprocess.tokenize import Tokenize
-from tests.data.conftest import Resolve
+
+if TYPE_CHECKING:
+    from tests.data.conftest import Resolve
+
 
 pytest.importorskip("tokenizers")
 
@@ -103,4 +108,10 @@ def test_an_unknown_padding_token_is_refused(step: Step, tokenizer: Path) -> Non
         step(pad_token="[NIX]").apply({"text": np.array(["a"])})
     write_tokenizer(tokenizer, ["[UNK]", "a"])
     with pytest.raises(InputError, match="knows no padding token"):
+        step().apply({"text": np.array(["a"])})
+
+
+def test_a_missing_package_says_how_to_get_it(step: Step, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tokenizers", None)  # what import sees when it is missing
+    with pytest.raises(InputError, match=r"'tokenizers' is needed.*pip install 'edgekit\[hf\]'"):
         step().apply({"text": np.array(["a"])})

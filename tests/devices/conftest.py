@@ -4,31 +4,22 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from edgekit.core.places import cache_folder
 from edgekit.core.target import Target, load_target
 from edgekit.data.tensors import write_tensors
-from edgekit.devices.job import Job, JobResult, TensorFile
+from edgekit.devices.job import Job, TensorFile
 from edgekit.devices.native_build import INCLUDE, host_triple
 from edgekit.devices.session import Session
+from tests.devices.arrays import Arrays, Ran, Run
 
-Arrays = Mapping[str, NDArray[Any]]
 MODEL_SOURCE = Path(__file__).with_name("model.c")
-
-
-class Ran(NamedTuple):
-    outputs: dict[str, NDArray[Any]]
-    result: JobResult
-
-
-Run = Callable[..., Ran]
 
 
 @pytest.fixture(scope="session")
@@ -122,10 +113,3 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
         return Ran(outputs, result)
 
     return run_arrays
-
-
-def items(*firsts: float) -> dict[str, NDArray[Any]]:
-    """Return inputs with one item per argument, which starts the item's `x`."""
-    x = np.arange(4 * len(firsts), dtype=np.float32).reshape(-1, 4)
-    x[:, 0] = firsts
-    return {"x": x, "b": np.full_like(x, 0.5)}

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from edgekit.compiler.accounting import OperatorCount, count_operators, relax_operators
+from edgekit.compiler.accounting import OperatorCount, count_operators
 from edgekit.compiler.aot.codegen import CModel, check_name, write_headers, write_sources
 from edgekit.compiler.aot.fusion import fuse, simplify
 from edgekit.compiler.aot.importer import import_onnx
 from edgekit.compiler.aot.kernel_schedule import schedule_kernel
 from edgekit.compiler.aot.link import link_model
 from edgekit.compiler.aot.lowering import LoweredKernels, lower_kernels
+from edgekit.compiler.aot.relax_operators import relax_operators
 from edgekit.compiler.aot.step_graph import StepGraph, read_steps
 from edgekit.compiler.aot.toolchain import Toolchain, toolchain_for
 from edgekit.compiler.engine_build import EngineBuild
@@ -98,9 +99,7 @@ def build_library(job: CompileJob, folder: Path, watch: Watch) -> EngineBuild:
     kernels = _scheduled(fused, toolchain, watch)
     watch.phase("lower")
     kernels_o = folder / "kernels.o"
-    lowered = lower_kernels(
-        kernels, llvm_target, kernels_o, prefix=name, on_kernel=watch.detail
-    )
+    lowered = lower_kernels(kernels, llvm_target, kernels_o, prefix=name, on_kernel=watch.detail)
     watch.phase("write")
     c_model = CModel(
         name=name,

@@ -300,7 +300,7 @@ def _example_c(model: CModel) -> str:
     for kind, specs in (("input", model.inputs), ("output", model.outputs)):
         for index in range(len(specs)):
             size = f"{upper}_{kind.upper()}_{index}_BYTES"
-            buffers.append(f"static _Alignas({upper}_ALIGNMENT) unsigned char {kind}_{index}[{size}];")
+            buffers.append(f"BUFFER {kind}_{index}[{size}];")
     inputs = ", ".join(f"input_{index}" for index in range(len(model.inputs)))
     outputs = ", ".join(f"output_{index}" for index in range(len(model.outputs)))
     return "\n".join(
@@ -309,8 +309,9 @@ def _example_c(model: CModel) -> str:
             '#include "model.h"',
             "#include <stdio.h>",
             "",
+            f"#define BUFFER static _Alignas({upper}_ALIGNMENT) unsigned char",
             *buffers,
-            f"static _Alignas({upper}_ALIGNMENT) unsigned char workspace[{upper}_WORKSPACE_BYTES + 1];",
+            f"BUFFER workspace[{upper}_WORKSPACE_BYTES + 1];",
             "",
             "int main(void) {",
             f"  const void *inputs[] = {{{inputs}}};",

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +32,7 @@ class Imported(msgspec.Struct, frozen=True, kw_only=True):
         is_folded: Whether onnxruntime had to fold constants first.
     """
 
-    module: Any
+    module: tvm.IRModule
     is_folded: bool
 
 
@@ -67,7 +67,13 @@ def _import(model: onnx.ModelProto, on_operator: Callable[[str], None]) -> tvm.I
     current = {"name": "", "type": ""}
 
     class Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
-        def _convert_operator(self, op_name: str, inputs: Any, attrs: Any, opset: int) -> Any:
+        def _convert_operator(
+            self,
+            op_name: str,
+            inputs: list[tvm.relax.Expr],
+            attrs: dict[str, Any],
+            opset: int,
+        ) -> tvm.relax.Expr:
             current.update(name=attrs["tvm_custom"]["name"], type=op_name)
             on_operator(f"operator '{current['name']}' ({op_name})")
             return super()._convert_operator(op_name, inputs, attrs, opset)
@@ -91,7 +97,7 @@ def _import(model: onnx.ModelProto, on_operator: Callable[[str], None]) -> tvm.I
         on_operator("")
 
 
-def _check_operators(model: onnx.ModelProto, known: Any) -> None:
+def _check_operators(model: onnx.ModelProto, known: Container[str]) -> None:
     for node in model.graph.node:
         if node.op_type not in known and node.op_type not in ("If", "Constant"):
             raise InputError(

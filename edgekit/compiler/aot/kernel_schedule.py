@@ -14,7 +14,7 @@ Why not dlight: its CPU rules cover matrix-vector products and soft-max shapes o
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -156,14 +156,18 @@ def _tile_reduction(schedule: tvm.s_tir.Schedule, lanes: int, max_vectors: int) 
     return True
 
 
-def _tile_of(block: Any, lanes: int, max_vectors: int) -> Tile | None:
+def _tile_of(block: tvm.s_tir.SBlock, lanes: int, max_vectors: int) -> Tile | None:
     spatial = [item for item in block.iter_vars if item.iter_type == _SPATIAL]
     wide = [axis for axis, item in enumerate(spatial) if int(item.dom.extent) > 1]
     if not wide:
         return None
     vector = wide[-1]
     rows = next(
-        (axis for axis in wide[:-1] if _shares_loads(block, spatial[axis].var, spatial[vector].var)),
+        (
+            axis
+            for axis in wide[:-1]
+            if _shares_loads(block, spatial[axis].var, spatial[vector].var)
+        ),
         None,
     )
     height = 1 if rows is None else int(spatial[rows].dom.extent)
@@ -175,7 +179,7 @@ def _tile_of(block: Any, lanes: int, max_vectors: int) -> Tile | None:
     )
 
 
-def _shares_loads(block: Any, row: Any, vector: Any) -> bool:
+def _shares_loads(block: tvm.s_tir.SBlock, row: tvm.tirx.Var, vector: tvm.tirx.Var) -> bool:
     """Return whether some operand is read along `vector` and is the same for all of `row`."""
     from tvm.tirx.analysis import undefined_vars
 
@@ -187,7 +191,11 @@ def _shares_loads(block: Any, row: Any, vector: Any) -> bool:
     return False
 
 
-def _merge_epilogue(schedule: tvm.s_tir.Schedule, reduction: Any, followers: list[Any]) -> Any:
+def _merge_epilogue(
+    schedule: tvm.s_tir.Schedule,
+    reduction: tvm.s_tir.schedule.SBlockRV,
+    followers: list[tvm.s_tir.schedule.SBlockRV],
+) -> tvm.s_tir.schedule.SBlockRV:
     """Merge the blocks behind the reduction into one; its loops are the output's axes."""
     if not followers:
         return schedule.cache_write(reduction, 0, "local")
@@ -197,7 +205,9 @@ def _merge_epilogue(schedule: tvm.s_tir.Schedule, reduction: Any, followers: lis
     return followers[-1]
 
 
-def _arrange_reduction(schedule: tvm.s_tir.Schedule, reduction: Any, tile: Tile) -> None:
+def _arrange_reduction(
+    schedule: tvm.s_tir.Schedule, reduction: tvm.s_tir.schedule.SBlockRV, tile: Tile
+) -> None:
     block = schedule.get(reduction)
     num_reduce = _num_reduce(block)
     loops = schedule.get_loops(reduction)[-len(block.iter_vars) :]
@@ -212,7 +222,7 @@ def _arrange_reduction(schedule: tvm.s_tir.Schedule, reduction: Any, tile: Tile)
     schedule.decompose_reduction(reduction, reduce[0])
 
 
-def _is_copy(block: Any) -> bool:
+def _is_copy(block: tvm.s_tir.SBlock) -> bool:
     """Return whether a block only moves values, such as TVM's padding by nothing."""
     import tvm
 
@@ -221,5 +231,5 @@ def _is_copy(block: Any) -> bool:
     )
 
 
-def _num_reduce(block: Any) -> int:
+def _num_reduce(block: tvm.s_tir.SBlock) -> int:
     return sum(item.iter_type != _SPATIAL for item in block.iter_vars)

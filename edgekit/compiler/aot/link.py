@@ -99,7 +99,7 @@ def check_library(library: ElfFile, *, name: str) -> None:
             found=f"exported {', '.join(sorted(library.exported))}",
             expected=", ".join(sorted(abi)),
         )
-    foreign = library.undefined - LIBC - LIBM - _SUPPORT_LIBRARY
+    foreign = set(library.undefined - LIBC - LIBM - _SUPPORT_LIBRARY)
     # Hooks every shared library may call when the system has them.
     foreign -= {"__cxa_finalize", "__gmon_start__"}
     foreign = {symbol for symbol in foreign if not symbol.startswith("_ITM_")}

@@ -14,9 +14,9 @@ runtime. Here `MakePackedAPI` is left out, and its side jobs are done by hand:
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -114,7 +114,7 @@ def check_symbols(object_path: Path) -> tuple[str, ...]:
     return tuple(sorted(undefined))
 
 
-def num_bytes(shape: Any, dtype: Any) -> int:
+def num_bytes(shape: Iterable[tvm.tirx.IntImm], dtype: object) -> int:
     """Return the size of a buffer; a vector type such as `float32x8` counts all its lanes."""
     match = re.fullmatch(r"([a-z_]+?)(\d*)(?:x(\d+))?", str(dtype))
     assert match is not None, dtype
@@ -234,9 +234,7 @@ def _rebuild(
         return change(tirx.While(statement.condition, _rebuild(statement.body, change)))
     if isinstance(statement, tirx.AttrStmt):
         body = _rebuild(statement.body, change)
-        return change(
-            tirx.AttrStmt(statement.node, statement.attr_key, statement.value, body)
-        )
+        return change(tirx.AttrStmt(statement.node, statement.attr_key, statement.value, body))
     if isinstance(statement, tirx.IfThenElse):
         then = _rebuild(statement.then_case, change)
         other = statement.else_case

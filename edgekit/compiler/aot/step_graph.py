@@ -8,7 +8,8 @@ another name for its input, a tuple is taken apart, and everything else that cou
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
@@ -17,6 +18,7 @@ from edgekit.compiler.aot.memory_plan import align
 from edgekit.core.errors import StageError
 
 if TYPE_CHECKING:
+    import numpy as np
     import tvm
 
 
@@ -79,13 +81,13 @@ class _Reader:
         self.tensor_bytes: list[int] = []
         self.weights = bytearray()
         self._offsets: dict[bytes, int] = {}
-        self._values: dict[Any, tuple[Value, ...]] = {}
+        self._values: dict[tvm.relax.Var, tuple[Value, ...]] = {}
 
-    def bind_inputs(self, params: Any) -> None:
+    def bind_inputs(self, params: Iterable[tvm.relax.Var]) -> None:
         for index, param in enumerate(params):
             self._values[param] = (Value("input", index),)
 
-    def bind(self, variable: Any, value: Any) -> None:
+    def bind(self, variable: tvm.relax.Var, value: tvm.relax.Expr) -> None:
         from tvm import relax
 
         name = getattr(getattr(value, "op", None), "name", "")
@@ -100,7 +102,7 @@ class _Reader:
         else:
             self._values[variable] = self.read(value)
 
-    def read(self, value: Any) -> tuple[Value, ...]:
+    def read(self, value: tvm.relax.Expr) -> tuple[Value, ...]:
         import tvm
         from tvm import relax
 
@@ -116,7 +118,7 @@ class _Reader:
             "turning the model into kernel calls", found=f"a {type(value).__name__} as operand"
         )
 
-    def _call(self, variable: Any, call: Any) -> tuple[Value, ...]:
+    def _call(self, variable: tvm.relax.Var, call: tvm.relax.Call) -> tuple[Value, ...]:
         kernel = str(call.args[0].name_hint)
         if len(call.args) > 2:
             raise StageError(
@@ -127,11 +129,11 @@ class _Reader:
         self.steps.append(Step(kernel, self.read(call.args[1]), writes))
         return writes
 
-    def _tensor(self, kind: Any) -> Value:
+    def _tensor(self, kind: tvm.relax.TensorType) -> Value:
         self.tensor_bytes.append(num_bytes(kind.shape, kind.dtype.dtype))
         return Value("workspace", len(self.tensor_bytes) - 1)
 
-    def _constant(self, array: Any) -> Value:
+    def _constant(self, array: np.ndarray) -> Value:
         data = array.tobytes()
         key = hashlib.sha256(data).digest()
         if key not in self._offsets:

@@ -101,6 +101,6 @@ def _count_what_runs(model: onnx.ModelProto) -> OperatorCount:
 
 
 def _constant_bytes(model: onnx.ModelProto) -> int:
-    from edgekit.compiler.onnx_file import tensor_bytes
+    from edgekit.compiler.onnx_tensors import tensor_bytes
 
     return sum(tensor_bytes(tensor) for tensor in model.graph.initializer)

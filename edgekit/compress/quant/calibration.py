@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from edgekit.compress.quant.observer import Observer, Range, TensorStatistics
@@ -45,7 +45,7 @@ class Calibration:
     observer: Observer
     seed: int = 0
     num_threads: int = 1
-    progress: Progress = NullProgress()
+    progress: Progress = field(default_factory=NullProgress)
 
 
 def calibrate(
@@ -87,8 +87,7 @@ def collect(
     elif observer.needs == "sample":
         samples = _samples(run, sizes, calibration.seed)
         samples = {
-            name: _with_extremes(values, low[name], high[name])
-            for name, values in samples.items()
+            name: _with_extremes(values, low[name], high[name]) for name, values in samples.items()
         }
     return {
         name: TensorStatistics(
@@ -157,9 +156,7 @@ def _extremes(
                 low[name], high[name] = min(low[name], smallest), max(high[name], largest)
                 sizes[name] += values.size
     if not num_batches:
-        raise InputError(
-            "calibrating", found="no calibration data", expected="at least one sample"
-        )
+        raise InputError("calibrating", found="no calibration data", expected="at least one sample")
     return low, high, sizes
 
 
@@ -200,9 +197,7 @@ def _samples(
     return {name: np.concatenate(found) for name, found in parts.items()}
 
 
-def _with_extremes(
-    sample: NDArray[np.float32], low: float, high: float
-) -> NDArray[np.float32]:
+def _with_extremes(sample: NDArray[np.float32], low: float, high: float) -> NDArray[np.float32]:
     """Put back the extremes, which a random part of the values has probably missed."""
     import numpy as np
 

@@ -73,7 +73,7 @@ def _mean_to_pool(model: onnx.ModelProto) -> None:
     from onnx import helper
 
     ranks = _ranks(model)
-    for index, node in enumerate(list(model.graph.node)):
+    for node in list(model.graph.node):
         if node.op_type != "ReduceMean" or ranks.get(node.input[0]) != 4:
             continue
         if not _is_spatial(node, model):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from edgekit.core.canonical import sha256_json
-from edgekit.core.errors import InputError, near, require_module
+from edgekit.core.errors import InputError, near
 from edgekit.core.options import Meta, Options, path_option
 from edgekit.data.fingerprint import content_digest, existing
 
@@ -93,7 +94,7 @@ class HuggingFace(Options, frozen=True):
         )
 
     def _open(self) -> dict[str, Any]:
-        datasets = require_module("datasets", "hf")
+        datasets = _package()
         try:
             if self.folder is not None:
                 loaded = datasets.load_from_disk(self.folder)
@@ -105,6 +106,18 @@ class HuggingFace(Options, frozen=True):
                 found=f"{type(error).__name__}: {error}",
             ) from error
         return dict(loaded) if isinstance(loaded, dict) else {self.train_split: loaded}
+
+
+def _package() -> Any:  # noqa: ANN401 - untyped package
+    try:
+        return importlib.import_module("datasets")
+    except ModuleNotFoundError as error:
+        if error.name != "datasets":
+            raise
+        raise InputError(
+            "dataset 'hugging-face' needs the Python package 'datasets'",
+            hint="pip install datasets",
+        ) from error
 
 
 def _pick(known: dict[str, Any], name: str, what: str) -> Any:  # noqa: ANN401 - untyped package
@@ -121,6 +134,9 @@ def _column(part: Any, name: str) -> Array:  # noqa: ANN401 - untyped package
     doing = f"dataset 'hugging-face': column '{name}'"
     if values and hasattr(values[0], "convert"):
         values = [_pixels(image) for image in values]
+    if values and isinstance(values[0], str):
+        # A fixed-width array would give every text the room of the longest one.
+        return np.array(values, dtype=np.dtypes.StringDType())
     try:
         array = np.stack(values) if isinstance(values[0], np.ndarray) else np.array(values)
     except (ValueError, IndexError) as error:

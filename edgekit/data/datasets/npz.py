@@ -89,7 +89,7 @@ class Npz(Options, frozen=True):
                 f"dataset 'npz': {path} is too large",
                 found=f"{claimed >> 20} MiB unpacked",
                 expected=f"at most {self.max_mib} MiB",
-                hint="Raise max_mib if you trust the file",
+                hint="Raise max_mib if you trust the file; strings are padded to the longest",
             )
 
 

@@ -14,6 +14,8 @@ from edgekit.pipeline.report.foreign import printable
 from edgekit.pipeline.report.markup import Child, Markup, join, tag
 
 MARKS = {"passed": "✓", "missed": "✗", "not measured": "○"}
+GENERATOR = tag("meta", name="generator", content="edgekit")
+"""Marks a page as ours: only such a page is ever written over."""
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
@@ -47,7 +49,7 @@ def page(title: str, *content: Child) -> str:
         tag("meta", charset="utf-8"),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("meta", name="color-scheme", content="light dark"),
-        tag("meta", name="generator", content="edgekit"),
+        GENERATOR,
         tag("meta", http_equiv="Content-Security-Policy", content=_POLICY),
         tag("title", title),
         tag("style", Markup(style.read_text(encoding="utf-8"))),

@@ -69,6 +69,7 @@ def export_module(
                 verbose=False,
             )
             assert captured is not None
+            assert captured.exported_program is not None
             graph, program = captured.model_proto, captured.exported_program
     except Exception as error:
         raise StageError(
@@ -77,6 +78,13 @@ def export_module(
             hint="A forward that takes its path or its shapes from the values, or that fixes the "
             "batch size, can't be captured",
         ) from error
+    names = [info.name for info in graph.graph.output]
+    if names != [spec.name for spec in outputs]:
+        raise StageError(
+            "exporting the torch model to ONNX",
+            found=f"{len(names)} outputs",
+            expected=f"{len(outputs)}: {', '.join(spec.name for spec in outputs)}",
+        )
     tidy(graph, inputs, outputs, {node.name: scope_of(node) for node in graph.graph.node})
     return Exported(graph, program)
 

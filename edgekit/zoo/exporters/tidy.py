@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from edgekit.core.model import TensorSpec
+from edgekit.zoo.exporters.signature import set_shapes
 
 if TYPE_CHECKING:
     import onnx
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 WEIGHTED_OPS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 """Operators that are a layer of their own and carry its module's name alone."""
 _SCOPES = "pkg.torch.onnx.name_scopes"
-_BATCH = "batch"
 
 
 def tidy(
@@ -41,9 +41,9 @@ def tidy(
     del model.metadata_props[:]
     graph = model.graph
     graph.name, graph.doc_string = "model", ""
-    _clear_notes(graph)
-    _set_shapes(graph.input, inputs)
-    _set_shapes(graph.output, outputs)
+    clear_notes(graph)
+    set_shapes(graph.input, inputs)
+    set_shapes(graph.output, outputs)
     constants = {tensor.name for tensor in graph.initializer}
     shown = [info for info in graph.value_info if info.name not in constants]
     del graph.value_info[:]
@@ -89,6 +89,20 @@ def module_of(node: onnx.NodeProto) -> str:
     return module if slash else ""
 
 
+def clear_notes(graph: onnx.GraphProto) -> None:
+    """Drop the notes of exporters: stack traces with local paths, module types, rule names."""
+    del graph.metadata_props[:]
+    for item in _annotated(graph):
+        del item.metadata_props[:]
+        item.doc_string = ""
+    for node in graph.node:
+        for attribute in node.attribute:
+            attribute.doc_string = ""
+            if attribute.HasField("g"):
+                attribute.g.doc_string = ""
+                clear_notes(attribute.g)
+
+
 def _name_constants(graph: onnx.GraphProto) -> None:
     # Tracing numbers folded weights (`onnx::Conv_12`); they are named after their layer instead.
     if any(attribute.HasField("g") for node in graph.node for attribute in node.attribute):
@@ -118,19 +132,6 @@ def _unique(name: str, taken: set[str]) -> str:
     return candidate
 
 
-def _clear_notes(graph: onnx.GraphProto) -> None:
-    del graph.metadata_props[:]
-    for item in _annotated(graph):
-        del item.metadata_props[:]
-        item.doc_string = ""
-    for node in graph.node:
-        for attribute in node.attribute:
-            attribute.doc_string = ""
-            if attribute.HasField("g"):
-                attribute.g.doc_string = ""
-                _clear_notes(attribute.g)
-
-
 def _annotated(
     graph: onnx.GraphProto,
 ) -> Iterator[onnx.NodeProto | onnx.ValueInfoProto | onnx.TensorProto]:
@@ -139,16 +140,3 @@ def _annotated(
     yield from graph.output
     yield from graph.value_info
     yield from graph.initializer
-
-
-def _set_shapes(infos: Sequence[onnx.ValueInfoProto], specs: Sequence[TensorSpec]) -> None:
-    by_name = {spec.name: spec for spec in specs}
-    for info in infos:
-        shape = info.type.tensor_type.shape
-        del shape.dim[:]
-        for size in by_name[info.name].shape:
-            dim = shape.dim.add()
-            if size is None:
-                dim.dim_param = _BATCH
-            else:
-                dim.dim_value = size

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from edgekit.core.errors import InputError, StageError, require_module
 from edgekit.core.model import TensorSpec
 from edgekit.zoo.exporters.dynamo import check_size
+from edgekit.zoo.exporters.signature import rename_inputs
 from edgekit.zoo.exporters.tidy import WEIGHTED_OPS, tidy
 from edgekit.zoo.quiet import quiet
 
@@ -56,8 +57,8 @@ def export_transformer(
     Args:
         module: The model to trace, pruned and trained as it is now.
         task: Decides the head and optimum's rule.
-        inputs: Signature.
-        outputs: Signature.
+        inputs: Signature, in the order of the module's arguments.
+        outputs: Signature, named as in the module.
         opset: ONNX operator set.
         scratch: Folder for optimum's files.
 
@@ -75,7 +76,7 @@ def export_transformer(
         with tempfile.TemporaryDirectory(dir=scratch) as folder:
             try:
                 export_model(
-                    module.model.eval(),
+                    module.eval().model,
                     folder,
                     task=task,
                     opset=opset,
@@ -93,8 +94,10 @@ def export_transformer(
                     found=f"{type(error).__name__}: {lines[0][:200]}",
                     hint=f"Opset {opset} may be too old for this architecture",
                 ) from error
-        _require_names(graph.graph.input, inputs, "inputs")
-        _require_names(graph.graph.output, outputs, "outputs")
+        _require_names(graph.graph.input, module.inputs, "inputs")
+        _require_names(graph.graph.output, module.outputs, "outputs")
+        mine = [spec.name for spec in inputs]
+        rename_inputs(graph.graph, dict(zip(module.inputs, mine, strict=True)))
         del graph.graph.value_info[:]
         tidy(graph, inputs, outputs, _scopes(graph.graph))
         slim: onnx.ModelProto = slimmer.slim(graph)
@@ -112,10 +115,8 @@ def _example_sizes(inputs: Sequence[TensorSpec]) -> dict[str, int]:
     return {}
 
 
-def _require_names(
-    infos: Sequence[onnx.ValueInfoProto], specs: Sequence[TensorSpec], what: str
-) -> None:
-    found, expected = {info.name for info in infos}, {spec.name for spec in specs}
+def _require_names(infos: Sequence[onnx.ValueInfoProto], names: Sequence[str], what: str) -> None:
+    found, expected = {info.name for info in infos}, set(names)
     if found != expected:
         raise StageError(
             f"exporting by optimum: {what} of the graph",

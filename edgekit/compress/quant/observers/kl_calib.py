@@ -8,6 +8,9 @@ from edgekit.core.errors import InputError
 from edgekit.core.options import Meta, Options
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from edgekit.compress.quant.observer import Needs, Range, TensorStatistics
 
 
@@ -19,6 +22,8 @@ class KlCalib(Options, frozen=True, kw_only=True):
 
     Source: the entropy calibration of TensorRT (S. Migacz, GTC 2017) as in caffe-int8-convert-tools
     and ncnn; `edgekit.arithmetic.calibration.kl_threshold` states where it departs from them.
+    `max_clipped` is ours: with few values per bin (class scores of some hundred samples) a
+    threshold that clips nearly all of them can look perfect.
     """
 
     needs: ClassVar[Needs] = "histogram"
@@ -37,6 +42,10 @@ class KlCalib(Options, frozen=True, kw_only=True):
         | None
     ) = None
 
+    max_clipped: Annotated[
+        float, Meta(ge=0, le=1, description="Largest share of the values to clip")
+    ] = 0.01
+
     def __post_init__(self) -> None:
         """Refuse more levels than bins."""
         if self.num_levels is not None and self.num_levels >= self.num_bins:
@@ -54,11 +63,20 @@ class KlCalib(Options, frozen=True, kw_only=True):
         """Return the extremes, clipped at the threshold."""
         from edgekit.arithmetic.calibration import kl_range
 
-        assert statistics.counts is not None
+        counts = statistics.counts
+        assert counts is not None
         default = 256 if statistics.low >= 0.0 else 128
-        return kl_range(
-            statistics.counts,
+        low, high = kl_range(
+            counts,
             statistics.low,
             statistics.high,
             num_levels=min(self.num_levels or default, self.num_bins),
         )
+        least = self._least_threshold(counts, max(abs(statistics.low), abs(statistics.high)))
+        return max(statistics.low, min(low, -least)), min(statistics.high, max(high, least))
+
+    def _least_threshold(self, counts: NDArray[np.int64], reach: float) -> float:
+        """Return the upper edge of the first bin above which at most `max_clipped` lies."""
+        above = counts.sum() - counts.cumsum()
+        num_bins = int((above > self.max_clipped * counts.sum()).sum()) + 1
+        return reach * min(num_bins, len(counts)) / len(counts)
