@@ -1,7 +1,7 @@
 """Use a bundle from Python: check it, pick the engine, preprocess, run, name the labels.
 
-    model = edgekit.load("dist/host")
-    scores = model.run({"image": batch})["logits"]
+model = edgekit.load("dist/host")
+scores = model.run({"image": batch})["logits"]
 """
 
 from __future__ import annotations
@@ -94,9 +94,7 @@ class DeployedModel:
         return [self.labels[int(index)] for index in scores.argmax(1)]
 
 
-def load(
-    bundle: str | Path, *, engine: str | None = None, num_threads: int = 1
-) -> DeployedModel:
+def load(bundle: str | Path, *, engine: str | None = None, num_threads: int = 1) -> DeployedModel:
     """Verify a bundle and make it ready to run on this machine.
 
     The engine that the build selected is used when it runs here; a bundle for another machine

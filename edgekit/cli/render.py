@@ -82,7 +82,7 @@ def show_verification(bundle: Path, result: Verification, *, as_json: bool) -> N
         show_json(result)
         return
     if result.ok:
-        click.echo(f"{bundle}: whole, manifest sha256:{result.manifest}")
+        click.echo(f"{bundle}: whole, manifest sha256:{result.manifest_digest}")
         return
     for problem in result.problems:
         reason = f" ({problem.reason})" if problem.reason else ""

@@ -47,7 +47,7 @@ def load_onnx(path: Path) -> onnx.ModelProto:
     data = _read(path)
     model = _parse(path, data)
     _check_opsets(path, model)
-    for tensor in model_tensors(model.graph):
+    for tensor in model_tensors(model):
         check_tensor(path, tensor)
     for info in (*model.graph.input, *model.graph.output, *model.graph.value_info):
         _check_declared(path, info)
@@ -118,7 +118,10 @@ def specialise(model: onnx.ModelProto, sizes: Mapping[str, int] | None = None) -
     for info in fixed.graph.output:
         # What the inputs decide is inferred again: a stale name or a wrong rank would win.
         info.type.tensor_type.ClearField("shape")
-    return _infer(fixed)
+    inferred = _infer(fixed)
+    for info, declared in zip(inferred.graph.output, model.graph.output, strict=True):
+        _fill_shape(info, declared, chosen)
+    return inferred
 
 
 def _read(path: Path) -> bytes:
@@ -209,6 +212,8 @@ def _run_checker(path: Path, model: onnx.ModelProto) -> None:
 
 def _spec(info: onnx.ValueInfoProto) -> TensorSpec:
     kind = info.type.tensor_type
+    if not kind.HasField("shape"):
+        raise InputError(f"tensor '{info.name}'", found="no shape", expected="a known rank")
     shape: list[int | None] = []
     for axis, dim in enumerate(kind.shape.dim):
         if dim.HasField("dim_value"):
@@ -233,6 +238,20 @@ def _fix_sizes(info: onnx.ValueInfoProto, sizes: Mapping[str, int]) -> None:
             dim.dim_value = 1
         else:
             raise _open_size(info.name, axis, dim.dim_param)
+
+
+def _fill_shape(
+    info: onnx.ValueInfoProto, declared: onnx.ValueInfoProto, sizes: Mapping[str, int]
+) -> None:
+    """Take the author's word for sizes that inference leaves open."""
+    inferred, said = info.type.tensor_type, declared.type.tensor_type
+    if not inferred.HasField("shape") or len(inferred.shape.dim) != len(said.shape.dim):
+        if said.HasField("shape"):
+            inferred.shape.CopyFrom(said.shape)
+    for dim, word in zip(inferred.shape.dim, said.shape.dim, strict=False):
+        if not dim.HasField("dim_value"):
+            dim.CopyFrom(word)
+    _fix_sizes(info, sizes)
 
 
 def _open_size(tensor: str, axis: int, name: str) -> InputError:

@@ -10,7 +10,7 @@ import types
 import typing
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import msgspec
 
@@ -251,16 +251,26 @@ def _check(value: object, base: Any, metas: tuple[Meta, ...], where: Where) -> A
         return msgspec.convert(value, annotation)
     except msgspec.ValidationError as error:
         raise InputError(
-            f"{where} is {_show(value)}", expected=_expectation(str(error)), hint=_meta_hint(metas)
+            f"{where} is {_show(value)}",
+            expected=_expectation(str(error), base),
+            hint=_meta_hint(metas),
         ) from None
 
 
-def _expectation(message: str) -> str:
+def _expectation(message: str, base: Any) -> str:  # noqa: ANN401 - an annotation
     text = message.partition(" - at ")[0]
-    text = text.removeprefix("Expected ").replace("`", "")
+    text = text.removeprefix("Expected ").replace("`", "").partition(", got ")[0]
+    words = ", ".join(map(repr, _literals(base)))
     if text.startswith("Invalid enum value"):
-        return "one of the values listed by `edgekit show`"
-    return text.partition(", got ")[0]
+        return f"one of {words}"
+    return f"{text.replace('str', 'one of ' + words)}" if words else text
+
+
+def _literals(base: Any) -> list[object]:  # noqa: ANN401 - an annotation
+    if get_origin(base) is Literal:
+        return list(get_args(base))
+    members = get_args(base) if get_origin(base) in (Union, types.UnionType, Annotated) else ()
+    return [word for member in members for word in _literals(member)]
 
 
 def _meta_hint(metas: tuple[Meta, ...]) -> str | None:

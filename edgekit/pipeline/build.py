@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,13 +16,14 @@ from edgekit.core.errors import InputError, StageError
 from edgekit.core.model import ModelKind
 from edgekit.core.places import store_folder
 from edgekit.core.progress import NullProgress, Progress
-from edgekit.core.registry import registry
+from edgekit.core.registry import entry_kind, registry
 from edgekit.core.report import BuildReport, DeviceReport, EngineReport, Mismatch, StageReport
 from edgekit.core.schema import to_plain
 from edgekit.core.target import Target, load_target
 from edgekit.pipeline.budget import judge
 from edgekit.pipeline.bundle import BundleFacts, write_bundle
-from edgekit.pipeline.manifest import LineageEntry
+from edgekit.pipeline.keys import entries_of
+from edgekit.pipeline.manifest import Lineage
 from edgekit.pipeline.plan import Plan, make_plan
 from edgekit.pipeline.race import Selection, select_engine
 from edgekit.pipeline.recipe import Recipe, load_recipe
@@ -119,6 +121,7 @@ def run_build(request: BuildRequest, progress: Progress) -> list[BuildReport]:
 
     When one target fails the others are finished and bundled first, then its error is raised.
     """
+    _check_code(request)
     plans = plan_build(request)
     _check_output(request.output)
     store = Store(store_folder())
@@ -163,6 +166,20 @@ def _check_targets(request: BuildRequest) -> None:
     for name in request.recipe.per_target:
         if name not in names and name not in _known_targets():
             raise InputError(f"{request.recipe.name}: per_target names unknown target '{name}'")
+
+
+def _check_code(request: BuildRequest) -> None:
+    if request.allow_code:
+        if str(Path.cwd()) not in sys.path:
+            sys.path.insert(0, str(Path.cwd()))  # as `python -m` does
+        return
+    for entry in entries_of(request.recipe):
+        if getattr(entry, "requires_code", False):
+            name = registry(entry_kind(type(entry)) or "sources").name_of(type(entry))
+            raise InputError(
+                f"{request.recipe.name}: '{name}' runs Python code of yours",
+                hint="Read that code, then repeat the command with --allow-code",
+            )
 
 
 def _known_targets() -> tuple[str, ...]:
@@ -252,7 +269,7 @@ def _facts(run: PlanRun) -> BundleFacts:
     plan = run.plan
     entry = run.stages[-1].entry
     lineage = tuple(
-        LineageEntry(
+        Lineage(
             stage=stage.planned.label,
             key=stage.entry.key,
             payload=stage.entry.payload,
@@ -266,8 +283,8 @@ def _facts(run: PlanRun) -> BundleFacts:
     }
     recipe = to_plain(plan.recipe)
     return BundleFacts(
-        name=plan.recipe.name,
-        recipe=recipe,
+        recipe=plan.recipe.name,
+        recipe_options=recipe,
         target=msgspec.to_builtins(plan.target),
         preprocess=recipe["preprocess"],
         labels=entry.labels,
@@ -276,7 +293,7 @@ def _facts(run: PlanRun) -> BundleFacts:
         metric=_metric(plan),
         lineage=lineage,
         tools=dict(sorted(tools.items())),
-        edgekit=__version__,
+        edgekit_version=__version__,
     )
 
 

@@ -24,7 +24,9 @@ from edgekit.core.files import explain_os_errors, write_atomic
 from edgekit.core.model import TensorSpec
 from edgekit.core.report import BuildReport
 from edgekit.pipeline.archive import write_archive
+from edgekit.pipeline.lineage import not_reproducible
 from edgekit.pipeline.manifest import (
+    DECODE_ERRORS,
     INDEX_FILES,
     MANIFEST,
     MEASUREMENTS,
@@ -166,20 +168,6 @@ def write_index(reports: Sequence[BuildReport], output: Path) -> Path | None:
     return path
 
 
-def not_reproducible(earlier: Manifest | None, manifest: Manifest) -> tuple[str, ...]:
-    """Name the first stage that made something else than before from equal input."""
-    if earlier is None:
-        return ()
-    before = {entry.key: entry.payload for entry in earlier.lineage}
-    for entry in manifest.lineage:
-        if before.get(entry.key, entry.payload) != entry.payload:
-            return (
-                f"stage '{entry.stage}' is not reproducible: the same key {entry.key[:12]} gave "
-                f"payload {before[entry.key][:12]} before and {entry.payload[:12]} now",
-            )
-    return ()
-
-
 def _sources(payload: Path) -> dict[str, Path]:
     """Return the bundle's files by name, with the first engine's headers and example up front."""
     found = sorted(path for path in payload.rglob("*") if path.is_file() or path.is_symlink())
@@ -244,7 +232,7 @@ def _plain(target: str) -> str:
 def _earlier(place: Path) -> Manifest | None:
     try:
         return msgspec.json.decode((place / MANIFEST).read_bytes(), type=Manifest)
-    except (OSError, msgspec.MsgspecError):
+    except (OSError, *DECODE_ERRORS):
         return None
 
 
@@ -256,7 +244,8 @@ def _is_equal(place: Path, manifest: Manifest, report: BuildReport) -> bool:
         found = json_report.parse((place / "report.json").read_bytes())
     except (OSError, InputError):
         return False
-    return json_report.render(_timeless(found)) == json_report.render(_timeless(report))
+    # Through the same reading as `found`: a count of 12 comes back as 12.0.
+    return _timeless(found) == _timeless(json_report.parse(json_report.render(report)))
 
 
 def _timeless(report: BuildReport) -> BuildReport:

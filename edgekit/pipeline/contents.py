@@ -15,6 +15,7 @@ import msgspec
 from edgekit.core.canonical import sha256_file
 from edgekit.pipeline.archive import DamagedArchiveError, read_archive
 from edgekit.pipeline.manifest import (
+    DECODE_ERRORS,
     INDEX_FILES,
     MANIFEST,
     MAX_INDEX_BYTES,
@@ -24,6 +25,8 @@ from edgekit.pipeline.manifest import (
     Manifest,
     Sealed,
 )
+
+_MAX_DEPTH = 32
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,7 +38,14 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Contents(msgspec.Struct):
-    """Collect what a folder or an archive holds."""
+    """Collect what a folder or an archive holds.
+
+    Args:
+        files: Regular files by relative name; the digest is empty where it is of no use.
+        index: Content of the index files.
+        problems: What has no place in a bundle.
+        has_modes: Whether file modes are part of it, as in an archive.
+    """
 
     files: dict[str, FileEntry]
     index: dict[str, bytes]
@@ -53,20 +63,22 @@ class _Stamp(msgspec.Struct):
 
 def stamped_files(folder: Path) -> frozenset[str] | None:
     """Return the files that edgekit wrote into a bundle's folder; None when it is not a bundle."""
-
     try:
         stamp = msgspec.json.decode((folder / MANIFEST).read_bytes(), type=_Stamp)
-    except (OSError, msgspec.MsgspecError):
+    except (OSError, *DECODE_ERRORS):
         return None
     return frozenset({*stamp.files, *INDEX_FILES, *REPORTS})
 
 
 def read_folder(folder: Path) -> Contents:
+    """Read a folder; links are not followed, and only files that the manifest names are hashed."""
     contents = Contents({}, {}, [], has_modes=False)
     for path, status in _walk(folder):
         name = path.relative_to(folder).as_posix()
         if stat.S_ISDIR(status.st_mode):
-            contents.problems.append(Problem(kind="added", path=name, reason="an empty folder"))
+            contents.problems.append(
+                Problem(kind="added", path=name, reason="a folder without files of the bundle")
+            )
         elif not stat.S_ISREG(status.st_mode):
             contents.problems.append(
                 Problem(kind="damaged", path=name, reason="a link or special file, never followed")
@@ -84,18 +96,19 @@ def read_folder(folder: Path) -> Contents:
     return contents
 
 
-def _walk(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
-    """Yield files, links and empty folders below `folder`."""
+def _walk(folder: Path, depth: int = 0) -> Iterator[tuple[Path, os.stat_result]]:
+    """Yield files, links, and folders that are empty or deeper than any of a bundle."""
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
         status = entry.stat(follow_symlinks=False)
         path = folder / entry.name
-        if stat.S_ISDIR(status.st_mode) and any(path.iterdir()):
-            yield from _walk(path)
+        if stat.S_ISDIR(status.st_mode) and depth < _MAX_DEPTH and any(path.iterdir()):
+            yield from _walk(path, depth + 1)
         else:
             yield path, status
 
 
 def read_tar(path: Path) -> Contents:
+    """Read a tar file in place; nothing is unpacked."""
     contents = Contents({}, {}, [], has_modes=True)
     try:
         with path.open("rb") as file:
@@ -120,9 +133,9 @@ def read_tar(path: Path) -> Contents:
 def listed_files(contents: Contents) -> dict[str, FileEntry]:
     """Return the files that the two index files name; of a damaged one, none."""
     files: dict[str, FileEntry] = {}
-    with contextlib.suppress(KeyError, msgspec.MsgspecError):
+    with contextlib.suppress(KeyError, *DECODE_ERRORS):
         files |= msgspec.json.decode(contents.index[MANIFEST], type=Manifest).files
-    with contextlib.suppress(KeyError, msgspec.MsgspecError):
+    with contextlib.suppress(KeyError, *DECODE_ERRORS):
         sealed = msgspec.json.decode(contents.index[MEASUREMENTS], type=Sealed)
         files |= sealed.measurements().files
     return files

@@ -69,23 +69,23 @@ def stage_key(
         num_threads: Threads for training; results differ with them.
         device: Runner and device identity for measuring stages, else empty.
     """
-    modules = set(_modules(stage))
+    modules = {type(entry).__module__ for entry in entries_of(stage)}
     by_name = getattr(stage, "modules", None)
     if by_name is not None:
         modules |= set(by_name(target))
     if metric is not None:
-        modules |= set(_modules(metric))
+        modules |= {type(entry).__module__ for entry in entries_of(metric)}
     made_by = provenance(modules)
     kind = entry_kind(type(stage)) or "stages"
     return KeyParts(
         stage=registry(kind).name_of(type(stage)),
         version=int(stage.version),  # type: ignore[attr-defined]
-        options=to_plain(stage, content_of),
+        options=_content(stage),
         input=input_key,
         uses=uses,
         target=target_fields(target, stage_reads(stage)),
         data=data,
-        metric=None if metric is None else {_name(metric): to_plain(metric, content_of)},
+        metric=None if metric is None else _metric_content(metric),
         seed=seed,
         source=made_by.source,
         tools=made_by.tools,
@@ -125,18 +125,25 @@ def machine_capability() -> str:
     return f"{cpu.isa}/{cpu.core}"
 
 
-def _name(entry: Options) -> str:
-    return registry(entry_kind(type(entry)) or "metrics").name_of(type(entry))
+def _metric_content(metric: Options) -> dict[str, Any]:
+    return {registry("metrics").name_of(type(metric)): _content(metric)}
 
 
-def _modules(options: Any) -> Iterator[str]:  # noqa: ANN401 - any option value
-    if isinstance(options, msgspec.Struct):
-        yield type(options).__module__
+def _content(entry: Options) -> dict[str, Any]:
+    content = to_plain(entry, content_of)
+    fingerprint = getattr(entry, "fingerprint", None)  # the user's own code: its source counts
+    return content if fingerprint is None else {**content, "source": fingerprint()}
+
+
+def entries_of(options: Any) -> Iterator[Options]:  # noqa: ANN401 - any option value
+    """Yield an option struct and every struct inside it."""
+    if isinstance(options, Options):
+        yield options
         for field in msgspec.structs.fields(type(options)):
-            yield from _modules(getattr(options, field.name))
+            yield from entries_of(getattr(options, field.name))
     elif isinstance(options, (list, tuple)):
         for item in options:
-            yield from _modules(item)
+            yield from entries_of(item)
     elif isinstance(options, dict):
         for item in options.values():
-            yield from _modules(item)
+            yield from entries_of(item)

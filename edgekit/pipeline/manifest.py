@@ -22,6 +22,8 @@ MANIFEST = "manifest.json"
 MEASUREMENTS = "measurements.json"
 REPORTS = ("report.html", "report.json", "report.md")
 INDEX_FILES = (MANIFEST, MEASUREMENTS)
+DECODE_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What decoding bytes of any origin may raise."""
 MAX_INDEX_BYTES = 64 * 2**20
 """Largest index file that is read: a hostile one must not fill the memory."""
 
@@ -96,7 +98,7 @@ class Sealed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     manifest: str
 
     def measurements(self) -> Measurements:
-        """Return the body; raises `msgspec.ValidationError` when it does not fit."""
+        """Return the body; raises one of `DECODE_ERRORS` when it does not fit."""
         return msgspec.convert(self.body, Measurements)
 
 

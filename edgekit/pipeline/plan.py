@@ -122,9 +122,7 @@ def make_plan(
             num_threads=threads,
             device=device_identity(runner, target, cache_folder()) if measures else {},
         )
-        planned.append(
-            PlannedStage(label=label, stage=stage, kind=kind, parts=parts, uses=uses)
-        )
+        planned.append(PlannedStage(label=label, stage=stage, kind=kind, parts=parts, uses=uses))
     return Plan(
         recipe=recipe,
         target=target,

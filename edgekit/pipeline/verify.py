@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import os
-import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 
-from edgekit.core.canonical import sha256_bytes, sha256_file, sha256_json
+from edgekit.core.canonical import sha256_bytes, sha256_json
 from edgekit.core.errors import InputError
 from edgekit.core.files import explain_os_errors
 from edgekit.core.report import BuildReport
-from edgekit.pipeline.archive import DamagedArchiveError, read_archive
+from edgekit.pipeline.archive import read_archive
+from edgekit.pipeline.contents import Contents, Problem, listed_files, read_folder, read_tar
 from edgekit.pipeline.manifest import (
+    DECODE_ERRORS,
     INDEX_FILES,
     MANIFEST,
     MAX_INDEX_BYTES,
     MEASUREMENTS,
     REPORTS,
     SCHEMA,
-    FileEntry,
     Manifest,
     Measurements,
     Sealed,
@@ -41,13 +38,13 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
     Args:
         ok: Whether no problem was found.
         problems: What was found, sorted by path.
-        manifest: SHA-256 of `manifest.json`, empty when it is missing: compare it with the one
-            that was published.
+        manifest_digest: SHA-256 of `manifest.json`, empty when it is missing. Only a digest from a
+            trusted place tells a bundle from one that was changed with care.
     """
 
     ok: bool
     problems: tuple[Problem, ...]
-    manifest: str
+    manifest_digest: str
 
 
 class OpenBundle(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,7 +78,7 @@ def verify(path: Path) -> Verification:
     problems = sorted(_check(contents), key=lambda problem: (problem.path, problem.kind))
     manifest = contents.index.get(MANIFEST)
     digest = "" if manifest is None else sha256_bytes(manifest)
-    return Verification(ok=not problems, problems=tuple(problems), manifest=digest)
+    return Verification(ok=not problems, problems=tuple(problems), manifest_digest=digest)
 
 
 @contextlib.contextmanager
@@ -99,7 +96,7 @@ def open_bundle(path: Path) -> Iterator[OpenBundle]:
         if path.is_file():
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgekit-")))
             _unpack(path, folder)
-        yield _read(folder, found.manifest)
+        yield _read(folder, found.manifest_digest)
 
 
 def _read(folder: Path, digest: str) -> OpenBundle:
@@ -157,7 +154,7 @@ def _check(contents: Contents) -> Iterator[Problem]:
 def _flaw_of_manifest(content: bytes) -> str:
     try:
         manifest = msgspec.json.decode(content, type=Manifest)
-    except msgspec.MsgspecError as error:
+    except DECODE_ERRORS as error:
         return str(error)
     if manifest.schema != SCHEMA:
         return f"schema {manifest.schema}, this edgekit reads {SCHEMA}: build the bundle again"
@@ -171,7 +168,7 @@ def _check_seal(content: bytes, manifest: bytes) -> Iterator[Problem]:
     try:
         sealed = msgspec.json.decode(content, type=Sealed)
         body = sealed.measurements()
-    except msgspec.MsgspecError as error:
+    except DECODE_ERRORS as error:
         yield Problem(kind="damaged", path=MEASUREMENTS, reason=str(error))
         return
     if sealed.sha256 != sha256_json(sealed.body):

@@ -34,7 +34,7 @@ class Export(Options, frozen=True, kw_only=True):
     reads: ClassVar[tuple[str, ...]] = ()
 
     opset: Annotated[
-        int, Meta(ge=17, le=20, description="ONNX operator set; 18 is the best supported")
+        int, Meta(ge=18, le=20, description="ONNX operator set; 18 is the best supported")
     ] = 18
 
     def produces(self, kind: ModelKind) -> ModelKind:

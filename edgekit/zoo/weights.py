@@ -37,7 +37,9 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
     if path.suffix in _TORCH_SUFFIXES:
         return _read_torch(path)
     content = path.read_bytes()
-    if content[:1] == b"\x80" or content[:4] == b"PK\x03\x04":
+    # Safetensors start with the length of a JSON header, whose first byte may be a pickle's too.
+    is_pickle = content[:1] == b"\x80" or content[:4] == b"PK\x03\x04"
+    if is_pickle and content[8:9] != b"{":
         raise InputError(
             f"weights file {path}",
             found="a pickle, which can run code when it is opened",
@@ -54,7 +56,7 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
 
 def write_weights(path: Path, module: nn.Module) -> None:
     """Write the state dict as safetensors, atomically."""
-    # Tied tensors are written once each: safetensors refuses tensors that share memory.
+    # Copied: safetensors refuses tensors that share memory, as tied ones do.
     tensors = {
         name: tensor.detach().cpu().contiguous().clone()
         for name, tensor in module.state_dict().items()

@@ -93,7 +93,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
         files = write_tensors(folder, inputs)
         place = session.push(folder, "inputs")
         tensors = tuple(
-            TensorFile(name=file.name, file=f"{place}/{file.file}", dtype=file.dtype, shape=file.shape)
+            TensorFile(
+                name=file.name, file=f"{place}/{file.file}", dtype=file.dtype, shape=file.shape
+            )
             for file in files
         )
         job = Job(

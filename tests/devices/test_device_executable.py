@@ -45,9 +45,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def execute(
-    program: Path, host_library: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Execute:
+def execute(program: Path, host_library: Path, tmp_path_factory: pytest.TempPathFactory) -> Execute:
     """Run the program on the bytes of a job and return its result."""
     folder = tmp_path_factory.mktemp("job")
     (folder / "libmodel.so").write_bytes((host_library / "libmodel.so").read_bytes())
@@ -127,9 +125,7 @@ def test_a_good_job_is_done(execute: Execute) -> None:
         (encode(outputs="a/b/c"), "cannot create"),
     ],
 )
-def test_a_wrong_job_is_refused_with_its_reason(
-    execute: Execute, job: bytes, said: str
-) -> None:
+def test_a_wrong_job_is_refused_with_its_reason(execute: Execute, job: bytes, said: str) -> None:
     answer = execute(job)
     assert answer["status"] == "error"
     assert said in answer["error"]

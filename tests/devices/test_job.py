@@ -22,9 +22,7 @@ from edgekit.devices.job import (
 )
 
 X = TensorFile(name="x", file="x.bin", dtype="int8", shape=(2, 3))
-JOB = Job(
-    engine="tvm", model="model.so", inputs=(X,), num_items=2, num_runs=2, mode="latency"
-)
+JOB = Job(engine="tvm", model="model.so", inputs=(X,), num_items=2, num_runs=2, mode="latency")
 RESULT: dict[str, Any] = {
     "schema": 1,
     "status": "ok",

@@ -163,9 +163,7 @@ def test_a_damaged_library_is_named_as_such(
         run(session, "tvm", "damaged/libmodel.so", items(1))
 
 
-def test_a_damaged_onnx_file_is_a_device_error(
-    session: Session, run: Run, tmp_path: Path
-) -> None:
+def test_a_damaged_onnx_file_is_a_device_error(session: Session, run: Run, tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(b"\x08\x07nonsense")
     session.push(tmp_path, "damaged")
     with pytest.raises(DeviceError, match="device program: "):

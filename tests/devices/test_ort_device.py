@@ -81,9 +81,7 @@ def test_a_good_job_is_done(execute: Execute) -> None:
         ({**JOB, "num_items": 1}, "num_items is 1"),
     ],
 )
-def test_a_wrong_job_is_refused_with_its_reason(
-    execute: Execute, job: object, said: str
-) -> None:
+def test_a_wrong_job_is_refused_with_its_reason(execute: Execute, job: object, said: str) -> None:
     answer = execute(job)
     assert answer["status"] == "error"
     assert said in answer["error"]

@@ -19,8 +19,13 @@ Array = NDArray[Any]
 MakeContext = Callable[..., StageContext]
 
 
-def linear_graph(weight: Array, *, batch: int | str = "batch") -> onnx.ModelProto:
+@pytest.fixture(scope="session")
+def linear_graph() -> Callable[..., onnx.ModelProto]:
     """Write `scores = relu(x @ weight) @ eye`: two layers, `first` and `second`."""
+    return _linear_graph
+
+
+def _linear_graph(weight: Array, *, batch: int | str = "batch") -> onnx.ModelProto:
     size, classes = weight.shape
     nodes = [
         helper.make_node("MatMul", ["x", "w"], ["inner"], name="first"),
@@ -48,7 +53,7 @@ def onnx_model(tmp_path: Path) -> Callable[..., ModelHandle]:
         chosen = np.random.default_rng(0).standard_normal((6, 4)) if weight is None else weight
         folder = tmp_path / f"onnx-{batch}"
         folder.mkdir(exist_ok=True)
-        onnx.save(linear_graph(chosen, batch=batch or "batch"), folder / "model.onnx")
+        onnx.save(_linear_graph(chosen, batch=batch or "batch"), folder / "model.onnx")
         return ModelHandle(
             ModelKind.ONNX,
             folder,

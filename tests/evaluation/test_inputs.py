@@ -38,7 +38,9 @@ def test_a_missing_input_is_named() -> None:
 
 
 def test_another_shape_is_refused_with_both_shapes() -> None:
-    with pytest.raises(InputError, match=r"found data of shape \[2, 4, 4, 1\], expected \[batch, 1"):
+    with pytest.raises(
+        InputError, match=r"found data of shape \[2, 4, 4, 1\], expected \[batch, 1"
+    ):
         fit_inputs((IMAGE,), {"image": np.zeros((2, 4, 4, 1), np.float32)})
 
 

@@ -23,9 +23,7 @@ def torch_model(tmp_path: Path) -> ModelHandle:
     inputs, outputs = choice.entry().signature()
     reference = ArchitectureRef.of_zoo(choice)
     folder = tmp_path / "torch"
-    return save(
-        reference.build(), folder, architecture=reference, inputs=inputs, outputs=outputs
-    )
+    return save(reference.build(), folder, architecture=reference, inputs=inputs, outputs=outputs)
 
 
 def test_an_onnx_model_computes_what_its_weights_say(onnx_model: MakeModel) -> None:
@@ -69,9 +67,7 @@ def test_inputs_that_do_not_fit_are_refused(onnx_model: MakeModel) -> None:
 
 def test_an_output_of_another_shape_than_declared_is_refused(onnx_model: MakeModel) -> None:
     model = onnx_model()
-    lying = msgspec.structs.replace(
-        model, outputs=(TensorSpec("scores", "float32", (None, 10)),)
-    )
+    lying = msgspec.structs.replace(model, outputs=(TensorSpec("scores", "float32", (None, 10)),))
     with pytest.raises(StageError, match=r"'scores': found \[batch, 4\], expected \[batch, 10\]"):
         predict(lying, {"x": np.zeros((2, 6), np.float32)})
 

@@ -186,9 +186,7 @@ def measured() -> BuildReport:
         verdicts=(
             Verdict(name="top-1.max_drop", status="passed", limit=0.01, found=0.0028),
             Verdict(name="top-1.min", status="passed", limit=0.95, found=0.9583),
-            Verdict(
-                name="size_mib", status="missed", limit=0.05, found=58_368 / 2**20, unit="MiB"
-            ),
+            Verdict(name="size_mib", status="missed", limit=0.05, found=58_368 / 2**20, unit="MiB"),
             Verdict(name="latency_ms.p50", status="passed", limit=0.1, found=0.0631, unit="ms"),
         ),
         warnings=("the CPU's clock is not fixed: governor is 'ondemand'",),

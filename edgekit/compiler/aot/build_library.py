@@ -24,7 +24,7 @@ from edgekit.compiler.aot.relax_operators import relax_operators
 from edgekit.compiler.aot.step_graph import StepGraph, read_steps
 from edgekit.compiler.aot.toolchain import Toolchain, toolchain_for
 from edgekit.compiler.engine_build import EngineBuild
-from edgekit.compiler.onnx_file import has_qdq, input_specs, load_onnx, output_specs, specialise
+from edgekit.compiler.onnx_file import has_qdq, input_specs, load_onnx, specialise
 from edgekit.core.model import TensorSpec
 from edgekit.core.target import Target
 
@@ -104,7 +104,7 @@ def build_library(job: CompileJob, folder: Path, watch: Watch) -> EngineBuild:
     c_model = CModel(
         name=name,
         inputs=_fixed(input_specs(model)),
-        outputs=_outputs(output_specs(model), fused),
+        outputs=_outputs([info.name for info in model.graph.output], fused),
         graph=graph,
         scratch=lowered.scratch,
     )
@@ -156,13 +156,13 @@ def _fixed(specs: tuple[TensorSpec, ...]) -> tuple[TensorSpec, ...]:
     return tuple(TensorSpec(spec.name, spec.dtype, spec.batched(1)) for spec in specs)
 
 
-def _outputs(specs: tuple[TensorSpec, ...], module: tvm.IRModule) -> tuple[TensorSpec, ...]:
+def _outputs(names: list[str], module: tvm.IRModule) -> tuple[TensorSpec, ...]:
     """Take names from ONNX and shapes and types from what the kernels really write."""
     kind = module["main"].body.body.ty
     kinds = getattr(kind, "fields", None) or [kind]
     return tuple(
-        TensorSpec(spec.name, str(kind.dtype.dtype), tuple(int(dim) for dim in kind.shape))
-        for spec, kind in zip(specs, kinds, strict=True)
+        TensorSpec(name, str(kind.dtype.dtype), tuple(int(dim) for dim in kind.shape))
+        for name, kind in zip(names, kinds, strict=True)
     )
 
 

@@ -1,6 +1,6 @@
 """Write the C side of a model: calls in order, tables that describe it, weights, an example.
 
-The generated files are the ABI of `ek_model.h` and nothing else; `model.h` gives an embedding
+The generated files are the ABI of `ek_model.h` and nothing else; `NAME.h` gives an embedding
 program the names and sizes of this model at compile time.
 """
 
@@ -72,13 +72,13 @@ def check_name(name: str) -> str:
     """Return `name` when C accepts it as the start of a symbol.
 
     Raises:
-        InputError: It is no C identifier.
+        InputError: It is no C identifier, or belongs to the ABI.
     """
-    if not name.isascii() or not name.isidentifier():
+    if not name.isascii() or not name.isidentifier() or name.startswith("ek_"):
         raise InputError(
             "naming the compiled model",
             found=f"'{name}'",
-            expected="a C identifier of letters, digits and underscores",
+            expected="letters, digits and underscores, not starting with a digit or ek_",
         )
     return name
 
@@ -109,7 +109,7 @@ def write_sources(model: CModel, folder: Path) -> CSources:
 
 
 def write_headers(model: CModel, plan: MemoryPlan, folder: Path) -> tuple[Path, ...]:
-    """Write what an embedding program needs: `ek_model.h`, `model.h` and `example_main.c`.
+    """Write what an embedding program needs: `ek_model.h`, `NAME.h` and `example_main.c`.
 
     Raises:
         InputError: The installation lacks the ABI header.
@@ -122,7 +122,7 @@ def write_headers(model: CModel, plan: MemoryPlan, folder: Path) -> tuple[Path, 
         )
     files = {
         "ek_model.h": ABI_HEADER.read_text(encoding="utf-8"),
-        "model.h": _model_h(model, plan),
+        f"{model.name}.h": _model_h(model, plan),
         "example_main.c": _example_c(model),
     }
     for name, text in files.items():
@@ -305,8 +305,8 @@ def _example_c(model: CModel) -> str:
     outputs = ", ".join(f"output_{index}" for index in range(len(model.outputs)))
     return "\n".join(
         [
-            "/* Runs the model once on zeros: cc example_main.c libmodel.a -lm */",
-            '#include "model.h"',
+            f"/* Runs the model once on zeros: cc example_main.c lib{name}.a -lm */",
+            f'#include "{name}.h"',
             "#include <stdio.h>",
             "",
             f"#define BUFFER static _Alignas({upper}_ALIGNMENT) unsigned char",

@@ -201,8 +201,9 @@ def _clips_around_zero(node: onnx.NodeProto, constants: Mapping[str, onnx.Tensor
     if not all(name in constants for name in bounds):
         return False
     low, high = (
-        float(numpy_helper.to_array(constants[node.input[place]])) if place < len(node.input)
-        and node.input[place] else default
+        float(numpy_helper.to_array(constants[node.input[place]]))
+        if place < len(node.input) and node.input[place]
+        else default
         for place, default in ((1, -math.inf), (2, math.inf))
     )
     return low <= 0.0 <= high

@@ -44,9 +44,10 @@ def download_packages(names: Sequence[str], folder: Path) -> list[Path]:
     with tempfile.TemporaryDirectory(prefix="apt-", dir=folder.parent) as state:
         configuration = _write_configuration(Path(state))
         _apt(configuration, folder, "update")
+        # Asked from a folder without packages: apt leaves out files that are there already.
+        wanted = _apt(configuration, Path(state), "download", "--print-uris", *names)
         _apt(configuration, folder, "download", *names)
-        wanted = _apt(configuration, folder, "download", "--print-uris", *names)
-    # Lines are 'URL' FILE SIZE DIGEST, also for files that are already there.
+    # Lines are 'URL' FILE SIZE DIGEST.
     files = [line.split()[1] for line in wanted.splitlines() if line.startswith("'")]
     return _one_each(names, [folder / file for file in files])
 
@@ -96,7 +97,7 @@ def _write_configuration(state: Path) -> Path:
         "APT::Architectures": "arm64",
         "APT::Sandbox::User": "root",
         "Acquire::Languages": "none",
-        "Acquire::Retries": "3",
+        "Acquire::Retries": "2",
         "Debug::NoLocking": "true",
         "Dir::State": f"{state}/",
         "Dir::State::status": f"{state}/status",

@@ -180,7 +180,9 @@ def _ticks(chart: Chart) -> tuple[float, ...]:
 
 def _nice(step: float) -> float:
     scale = 10.0 ** math.floor(math.log10(step))
-    return scale * next(nice for nice in (1.0, 2.0, 2.5, 5.0, 10.0) if step <= nice * scale * 1.0001)
+    return scale * next(
+        nice for nice in (1.0, 2.0, 2.5, 5.0, 10.0) if step <= nice * scale * 1.0001
+    )
 
 
 def _axis(chart: Chart, frame: _Frame, ticks: tuple[float, ...]) -> Markup:
@@ -215,7 +217,13 @@ def _row(chart: Chart, frame: _Frame, index: int) -> Markup:
         tag("circle", cx=x, cy=y, r=5.5 if mark.tone == "strong" else 4.5, class_="dot")
         if chart.style == "dots"
         else tag(
-            "rect", x=frame.left, y=y - 8, width=max(x - frame.left, 1.5), height=16, rx=2, class_="bar"
+            "rect",
+            x=frame.left,
+            y=y - 8,
+            width=max(x - frame.left, 1.5),
+            height=16,
+            rx=2,
+            class_="bar",
         )
     ]
     if mark.until is not None:

@@ -27,7 +27,10 @@ def stage_charts(report: BuildReport) -> tuple[Chart, ...]:
 
 def engine_charts(report: BuildReport) -> tuple[Chart, ...]:
     """Return the engine race and the engines' sizes."""
-    charts = (_instructions(report) if report.is_emulated else _latency(report), _engine_size(report))
+    charts = (
+        _instructions(report) if report.is_emulated else _latency(report),
+        _engine_size(report),
+    )
     return tuple(chart for chart in charts if chart is not None)
 
 
@@ -127,9 +130,7 @@ def _size(report: BuildReport) -> Chart | None:
         marks.append(Mark(label=engine.engine, value=engine.size_bytes, text=""))
         marks = _finish(marks, figures.size)
     limit = _limit(report, "size_mib", 2.0**20)
-    return _size_chart(
-        "size", "Size after each stage", "size of the model's files", marks, limit
-    )
+    return _size_chart("size", "Size after each stage", "size of the model's files", marks, limit)
 
 
 def _size_chart(

@@ -14,6 +14,7 @@ from edgekit.pipeline.report.foreign import printable
 from edgekit.pipeline.report.markup import Child, Markup, join, tag
 
 MARKS = {"passed": "✓", "missed": "✗", "not measured": "○"}
+NOTHING = "\u2013"
 GENERATOR = tag("meta", name="generator", content="edgekit")
 """Marks a page as ours: only such a page is ever written over."""
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
@@ -92,7 +93,7 @@ def status_of(report: BuildReport) -> str:
 def pills(report: BuildReport) -> Markup:
     """Return the outcome as a coloured pill, with another one when the device was emulated."""
     status = status_of(report)
-    mark = {"missed": "✗", "open": "○", "passed": "✓", "none": "–"}[status]
+    mark = {"missed": "✗", "open": "○", "passed": "✓", "none": NOTHING}[status]
     text = join(tag("span", mark, aria_hidden="true"), f" {wording.outcome(report)}")
     found = [tag("span", text, class_=f"pill {status}")]
     if report.is_emulated:
@@ -140,7 +141,7 @@ def _fallback(chart: charts.Chart) -> Markup:
 
 
 def _verdicts(report: BuildReport) -> Markup | None:
-    body = []
+    body: list[Sequence[Child]] = []
     for verdict, row in zip(report.verdicts, rows.verdict_rows(report), strict=True):
         state = "open" if row.status == "not measured" else row.status
         mark = tag("span", MARKS[row.status], class_=f"mark {state}", aria_hidden="true")
@@ -148,7 +149,7 @@ def _verdicts(report: BuildReport) -> Markup | None:
         body.append(
             (
                 tag("span", mark, " ", row.title, class_="keep" if len(row.title) < 24 else None),
-                typeset(row.found) or "–",
+                typeset(row.found) or NOTHING,
                 _meter(verdict, state),
                 tag("span", row.limit, class_="keep"),
                 tag("div", words, class_="words"),
@@ -169,8 +170,8 @@ def _meter(verdict: Verdict, state: str) -> Markup | None:
 def _stages(report: BuildReport) -> Markup | None:
     found = rows.stage_rows(report)
     # Columns that no stage fills would only make the table wide.
-    columns = [
-        ("Stage", [join(row.label) for row in found]),
+    columns: list[tuple[str, list[str]]] = [
+        ("Stage", [row.label for row in found]),
         (report.metric or "accuracy", [row.accuracy for row in found]),
         ("Change", [typeset(row.change) for row in found]),
         ("Size", [row.size for row in found]),
@@ -207,7 +208,7 @@ def _lines(text: str) -> Markup:
 
 
 def _engines(report: BuildReport) -> Markup | None:
-    body = []
+    body: list[Sequence[Child]] = []
     for row in rows.engine_rows(report):
         role = tag("span", row.role, class_=f"role {row.role}") if row.role else None
         speed = row.speed.removesuffix(" instructions (emulated)") or "not measured"
@@ -215,9 +216,9 @@ def _engines(report: BuildReport) -> Markup | None:
         body.append(
             (
                 join(row.engine, " ", role),
-                row.precision or "–",
+                row.precision or NOTHING,
                 row.accuracy or "not measured",
-                tag("span", row.parity or "–", class_="keep"),
+                tag("span", row.parity or NOTHING, class_="keep"),
                 shown,
                 row.memory,
                 row.size,
@@ -226,7 +227,7 @@ def _engines(report: BuildReport) -> Markup | None:
     head = ["Engine", "Precision", f"{report.metric or 'Accuracy'} on the device", "Parity"]
     head += ["Instructions, emulated" if report.is_emulated else "Latency p50", "Peak memory"]
     if not any(row[5] for row in body):
-        head, body = head[:-1], [(*row[:5], row[6]) for row in body]  # type: ignore[misc]
+        head, body = head[:-1], [(*row[:5], row[6]) for row in body]
     return table("Engines", [*head, "Size"], body, range(4, len(head) + 1))
 
 
@@ -248,4 +249,6 @@ def _footer(report: BuildReport) -> Markup:
     built = f"Built in {figures.duration(report.wall_s)}" if report.wall_s else ""
     when = f"on {wording.moment(report.created)}" if report.created else ""
     text = f"{printable(report.recipe)} for {printable(report.target)}"
-    return tag("footer", tag("p", ". ".join(part for part in (text, f"{built} {when}".strip()) if part)))
+    return tag(
+        "footer", tag("p", ". ".join(part for part in (text, f"{built} {when}".strip()) if part))
+    )

@@ -9,7 +9,7 @@ from edgekit.core.report import BuildReport
 from edgekit.pipeline.report import rows, wording
 from edgekit.pipeline.report.foreign import printable
 
-_MARKS = {"passed": "✅", "missed": "❌", "not measured": "➖"}
+_MARKS = {"passed": "✅", "missed": "❌", "not measured": "⚪"}
 _SPECIAL = re.compile(r"([\\`*<>\[\]|~#&])|((?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))")
 
 
@@ -42,7 +42,7 @@ def table(head: Sequence[str], body: Iterable[Sequence[str]], right: Sequence[in
     """Return a table; every cell is escaped, columns in `right` are aligned to the right."""
     lines = [_line(escape(cell) for cell in head)]
     lines.append(_line("---:" if index in right else "---" for index in range(len(head))))
-    lines += [_line(escape(cell) or "–" for cell in row) for row in body]
+    lines += [_line(escape(cell) or "-" for cell in row) for row in body]
     return "\n".join(lines) if len(lines) > 2 else ""
 
 
@@ -69,14 +69,14 @@ def _caption(report: BuildReport) -> str:
 
 
 def _budgets(report: BuildReport) -> str:
+    found = rows.verdict_rows(report)
+    head = ["Verdict", "Budget", "Found", "Limit"]
     body = [
-        (f"{_MARKS[row.status]} {row.status}", row.title, row.found, row.limit, row.reason)
-        for row in rows.verdict_rows(report)
+        [f"{_MARKS[row.status]} {row.status}", row.title, row.found, row.limit] for row in found
     ]
-    has_reason = any(row[-1] for row in body)
-    head = ("Verdict", "Budget", "Found", "Limit", "Why")
-    if not has_reason:
-        body, head = [(*row[:-1],) for row in body], head[:-1]  # type: ignore[assignment]
+    if any(row.reason for row in found):
+        head.append("Why")
+        body = [[*cells, row.reason] for cells, row in zip(body, found, strict=True)]
     return table(head, body, right=(2,))
 
 
@@ -95,7 +95,9 @@ def _engines(report: BuildReport) -> str:
     ]
     head = ("Engine", "Precision", "On the device", "Parity", speed, "Size")
     text = table(head, body, right=(4, 5))
-    reasons = [f"{r.engine} is disqualified: {r.reason}" for r in rows.engine_rows(report) if r.reason]
+    reasons = [
+        f"{r.engine} is disqualified: {r.reason}" for r in rows.engine_rows(report) if r.reason
+    ]
     closing = escape(rows.selection_line(report))
     return "\n\n".join(part for part in (text, bullets(reasons), closing) if part)
 

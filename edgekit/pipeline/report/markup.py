@@ -33,7 +33,9 @@ def tag(element: str, /, *children: Child, **attributes: str | float | None) -> 
         if value is not None
     )
     if element in _VOID and not children:
-        return Markup(f"<{element}{shown}>" if element in {"meta", "br"} else f"<{element}{shown}/>")
+        return Markup(
+            f"<{element}{shown}>" if element in {"meta", "br"} else f"<{element}{shown}/>"
+        )
     return Markup(f"<{element}{shown}>{join(*children)}</{element}>")
 
 

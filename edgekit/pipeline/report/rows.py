@@ -10,7 +10,7 @@ from typing import Literal
 import msgspec
 
 from edgekit.core.metric import Metric
-from edgekit.core.report import BuildReport, EngineReport, Mismatch, Parity, StageReport
+from edgekit.core.report import BuildReport, EngineReport, Latency, Mismatch, Parity, StageReport
 from edgekit.pipeline.report import figures, wording
 from edgekit.pipeline.report.foreign import printable
 
@@ -107,9 +107,10 @@ def verdict_rows(report: BuildReport) -> tuple[VerdictRow, ...]:
 
 def warning_lines(report: BuildReport) -> tuple[str, ...]:
     """Return all warnings, those of stages with the stage's label in front, each once."""
-    lines = [printable(text) for text in report.warnings]
-    for stage in report.stages:
-        lines += [f"{printable(stage.label)}: {printable(text)}" for text in stage.warnings]
+    staged = [(stage.label, text) for stage in report.stages for text in stage.warnings]
+    of_stages = {text for _, text in staged}
+    lines = [printable(text) for text in report.warnings if text not in of_stages]
+    lines += [f"{printable(label)}: {printable(text)}" for label, text in staged]
     return tuple(dict.fromkeys(lines))
 
 
@@ -211,15 +212,20 @@ def _engine_row(engine: EngineReport, report: BuildReport) -> EngineRow:
         accuracy=_device_accuracy(engine),
         parity=parity_text(engine.parity),
         speed=_speed(engine, report),
-        tail=""
-        if latency is None
-        else f"p90 {figures.milliseconds(latency.p90_ms)}, p99 {figures.milliseconds(latency.p99_ms)}",
+        tail=_tail(latency),
         memory=""
         if engine.peak_rss_mib is None or report.is_emulated
         else figures.quantity(engine.peak_rss_mib, "MiB"),
         size=figures.size(engine.size_bytes),
         reason=printable(engine.disqualified or ""),
     )
+
+
+def _tail(latency: Latency | None) -> str:
+    if latency is None:
+        return ""
+    p90, p99 = figures.milliseconds(latency.p90_ms), figures.milliseconds(latency.p99_ms)
+    return f"p90 {p90}, p99 {p99}"
 
 
 def _role(engine: EngineReport, report: BuildReport) -> Literal["selected", "disqualified", ""]:

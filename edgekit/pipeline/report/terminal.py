@@ -51,9 +51,7 @@ def grid(columns: Sequence[tuple[str, bool]]) -> Table:
         header_style="dim",
     )
     for title, is_number in columns:
-        table.add_column(
-            Text(title), justify="right" if is_number else "left", no_wrap=is_number
-        )
+        table.add_column(Text(title), justify="right" if is_number else "left", no_wrap=is_number)
     return table
 
 

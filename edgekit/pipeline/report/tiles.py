@@ -18,7 +18,12 @@ def render(report: BuildReport) -> Markup | None:
     if not found:
         return None
     tiles = [
-        tag("div", tag("dt", label), tag("dd", value, class_="value"), tag("dd", note, class_="note"))
+        tag(
+            "div",
+            tag("dt", label),
+            tag("dd", value, class_="value"),
+            tag("dd", note, class_="note"),
+        )
         for label, value, note in found
     ]
     return tag("dl", *tiles, class_="tiles")

@@ -64,7 +64,9 @@ def result(report: BuildReport) -> str:
     engine = selected_engine(report)
     parts = []
     if engine is not None:
-        parts.append(printable(" ".join([engine.engine, *precision(engine).split(" ")[:1]]).strip()))
+        parts.append(
+            printable(" ".join([engine.engine, *precision(engine).split(" ")[:1]]).strip())
+        )
     elif report.engines:
         parts.append("no engine qualified")
     value = final_accuracy(report)

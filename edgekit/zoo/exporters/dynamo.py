@@ -75,16 +75,9 @@ def export_module(
         raise StageError(
             "exporting the torch model to ONNX",
             found=_first_line(error),
-            hint="A forward that takes its path or its shapes from the values, or that fixes the "
-            "batch size, can't be captured",
+            hint="A forward that takes its path or its shapes from the values can't be captured",
         ) from error
-    names = [info.name for info in graph.graph.output]
-    if names != [spec.name for spec in outputs]:
-        raise StageError(
-            "exporting the torch model to ONNX",
-            found=f"{len(names)} outputs",
-            expected=f"{len(outputs)}: {', '.join(spec.name for spec in outputs)}",
-        )
+    _require_as_asked(graph, inputs, outputs, opset)
     tidy(graph, inputs, outputs, {node.name: scope_of(node) for node in graph.graph.node})
     return Exported(graph, program)
 
@@ -103,6 +96,36 @@ def check_size(module: nn.Module) -> None:
             expected=f"at most {MAX_BYTES / 1e9:.0f} GB, the most one ONNX file holds",
             hint="Distil or prune the model first",
         )
+
+
+def _require_as_asked(
+    graph: onnx.ModelProto, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], opset: int
+) -> None:
+    """Refuse what the exporter does instead of failing: other outputs, opset or batch."""
+    doing = "exporting the torch model to ONNX"
+    names = [info.name for info in graph.graph.output]
+    if names != [spec.name for spec in outputs]:
+        raise StageError(
+            doing,
+            found=f"{len(names)} outputs",
+            expected=f"{len(outputs)}: {', '.join(spec.name for spec in outputs)}",
+        )
+    found = next(entry.version for entry in graph.opset_import if not entry.domain)
+    if found != opset:
+        raise StageError(
+            doing,
+            found=f"opset {found}, which this model can't be brought down from",
+            expected=f"opset {opset}",
+            hint="Use opset 18",
+        )
+    for info, spec in zip(graph.graph.input, inputs, strict=True):
+        if spec.shape[:1] == (None,) and info.type.tensor_type.shape.dim[0].HasField("dim_value"):
+            raise StageError(
+                doing,
+                found=f"a forward that works for one batch size only ('{spec.name}')",
+                expected="one that takes any batch",
+                hint="Write `x.reshape(len(x), ...)` or `x.flatten(1)` instead of fixed numbers",
+            )
 
 
 def _example(spec: TensorSpec) -> torch.Tensor:

@@ -23,7 +23,8 @@ class L2(Options, frozen=True, kw_only=True):
     its sparse training.
     """
 
-    needs_gradients: ClassVar[bool] = False
+    num_batches: ClassVar[int] = 0
+    batch_size: ClassVar[int] = 0
 
     normalize: Annotated[
         Literal["mean", "none"], Meta(description="Divide the scores of a group by their mean")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Annotated
 
-from edgekit.core.options import Options
+from edgekit.core.options import Meta, Options
 
 if TYPE_CHECKING:
     import torch
@@ -24,7 +24,10 @@ class Taylor(Options, frozen=True, kw_only=True):
     equation 8; the magnitude replaces the square, so that one odd batch does not decide.
     """
 
-    needs_gradients: ClassVar[bool] = True
+    num_batches: Annotated[
+        int, Meta(ge=1, le=10_000, description="Batches of training data to average over")
+    ] = 16
+    batch_size: Annotated[int, Meta(ge=1, le=4096, description="Samples per batch")] = 64
 
     def scores(self, group: Group, statistics: Statistics) -> torch.Tensor:
         """Return one score per unit, shape (units,), float64."""

@@ -1,0 +1,266 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from edgekit.compiler.aot.build_library import CompileJob, Watch, build_library
+from edgekit.compiler.aot.elf import read_elf
+from edgekit.compiler.engine_build import EngineBuild
+from edgekit.compiler.session import open_session, run_session
+from edgekit.core.target import Cpu, Os, Target, host_cpu
+from tests.compiler import onnx_models
+from tests.compiler.c_library import CLibrary
+
+HOST = Target(name="host", cpu=host_cpu(), os=Os(triple="x86_64-linux-gnu", glibc="2.28"))
+if HOST.cpu.isa == "aarch64":
+    HOST = Target(name="host", cpu=host_cpu(), os=Os(triple="aarch64-linux-gnu", glibc="2.28"))
+PI = Cpu(isa="aarch64", core="cortex-a72", features=("neon",))
+OTHERS = {
+    "rpi4": Target(name="rpi4", cpu=PI, os=Os(triple="aarch64-linux-gnu", glibc="2.28")),
+    "armv7": Target(
+        name="armv7",
+        cpu=Cpu(isa="armv7", core="cortex-a7"),
+        os=Os(triple="armv7-linux-gnueabihf", glibc="2.28"),
+    ),
+    "android": Target(
+        name="android", cpu=PI, os=Os(triple="aarch64-unknown-linux-android", api_level=24)
+    ),
+    "x86-64-v4": Target(
+        name="x86-64-v4",
+        cpu=Cpu(isa="x86_64", core="cascadelake", features=("avx512f", "avx512vnni")),
+        os=Os(triple="x86_64-linux-gnu", glibc="2.28"),
+    ),
+}
+MODELS: dict[str, Callable[[], onnx.ModelProto]] = {
+    "residual": onnx_models.residual_cnn,
+    "depthwise": onnx_models.depthwise_cnn,
+    "mlp": onnx_models.mlp,
+    "two": onnx_models.two_in_two_out,
+    "transformer": onnx_models.transformer,
+    "pads": onnx_models.computed_pads,
+    "int8": lambda: onnx_models.quantized(onnx_models.residual_cnn(), (1, 1, 14, 14)),
+}
+# As a share of the largest output: sums of a few hundred float32 products in another order.
+FP32_TOLERANCE = 1e-4
+
+
+def compile_to(
+    folder: Path, model: onnx.ModelProto, target: Target = HOST, name: str = "model"
+) -> EngineBuild:
+    work, out = folder / "work", folder / "out"
+    work.mkdir(parents=True)
+    out.mkdir()
+    onnx.save(model, folder / "model.onnx")
+    job = CompileJob(onnx_path=str(folder / "model.onnx"), out=str(out), target=target, name=name)
+    return build_library(job, work, Watch(phase=lambda _: None, detail=lambda _: None))
+
+
+def example_inputs(model: onnx.ModelProto) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(7)
+    inputs = {}
+    for item in model.graph.input:
+        shape = [dim.dim_value or 1 for dim in item.type.tensor_type.shape.dim]
+        if item.type.tensor_type.elem_type == onnx.TensorProto.INT64:
+            # Token ids below the vocabulary; as a mask: some ones, some zeros.
+            inputs[item.name] = rng.integers(0, 2, shape)
+        else:
+            inputs[item.name] = rng.standard_normal(shape).astype(np.float32)
+    return inputs
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Path, EngineBuild]]:
+    done: dict[str, tuple[Path, EngineBuild]] = {}
+
+    def build(name: str) -> tuple[Path, EngineBuild]:
+        if name not in done:
+            folder = tmp_path_factory.mktemp(name)
+            done[name] = folder, compile_to(folder, MODELS[name]())
+        return done[name]
+
+    return build
+
+
+@pytest.mark.parametrize("name", ["residual", "depthwise", "mlp", "two", "transformer", "pads"])
+def test_library_agrees_with_onnxruntime(
+    name: str, built: Callable[[str], tuple[Path, EngineBuild]]
+) -> None:
+    folder, _ = built(name)
+    model = MODELS[name]()
+    inputs = example_inputs(model)
+    expected = run_session(open_session(model, optimization="off"), inputs)
+    actual = CLibrary(folder / "out" / "libmodel.so").run(inputs)
+    assert set(actual) == set(expected)
+    for output, array in expected.items():
+        tolerance = FP32_TOLERANCE * np.abs(array).max()
+        np.testing.assert_allclose(actual[output], array, rtol=0, atol=tolerance)
+
+
+def test_int8_model_run_as_float_stays_within_one_step(
+    built: Callable[[str], tuple[Path, EngineBuild]],
+) -> None:
+    folder, _ = built("int8")
+    model = MODELS["int8"]()
+    inputs = example_inputs(model)
+    (expected,) = run_session(open_session(model, optimization="off"), inputs).values()
+    (actual,) = CLibrary(folder / "out" / "libmodel.so").run(inputs).values()
+    step = np.diff(np.unique(expected)).min()
+    # A sum in another order may round to the neighbouring integer here and there.
+    assert np.abs(actual - expected).max() <= 2.01 * step
+
+
+def test_int8_model_run_as_float_is_disqualified(
+    built: Callable[[str], tuple[Path, EngineBuild]],
+) -> None:
+    _, build = built("int8")
+    # Five convolutions, two additions, one dense layer; the average is not held against it.
+    assert build.disqualified == (
+        "runs int8 as float: 8 of 8 compute operators take float tensors"
+    )
+    assert (build.integer_ops, build.float_ops) == (0, 9)
+
+
+def test_fp32_model_is_never_disqualified(
+    built: Callable[[str], tuple[Path, EngineBuild]],
+) -> None:
+    _, build = built("residual")
+    assert build.disqualified is None
+    assert build.integer_ops == 0
+    assert build.float_ops == 9
+
+
+def test_result_does_not_depend_on_what_the_workspace_held(
+    built: Callable[[str], tuple[Path, EngineBuild]],
+) -> None:
+    folder, _ = built("residual")
+    library = CLibrary(folder / "out" / "libmodel.so")
+    inputs = example_inputs(MODELS["residual"]())
+    (clean,) = library.run(inputs, fill=0).values()
+    (dirty,) = library.run(inputs, fill=255).values()
+    np.testing.assert_array_equal(clean, dirty)
+
+
+def test_steps_one_by_one_equal_a_run(
+    built: Callable[[str], tuple[Path, EngineBuild]],
+) -> None:
+    folder, build = built("two")
+    library = CLibrary(folder / "out" / "libmodel.so")
+    inputs = example_inputs(MODELS["two"]())
+    whole, parts = library.run(inputs), library.run(inputs, by_step=True)
+    for name, array in whole.items():
+        np.testing.assert_array_equal(parts[name], array)
+    assert len(library.step_names()) == build.details["num_steps"]
+
+
+def test_tables_in_the_library_say_what_the_build_says(
+    built: Callable[[str], tuple[Path, EngineBuild]],
+) -> None:
+    folder, build = built("transformer")
+    library = CLibrary(folder / "out" / "libmodel.so")
+    assert library.model.abi == 1
+    assert library.model.workspace_bytes == build.workspace_bytes
+    for kind, specs in (("inputs", build.inputs), ("outputs", build.outputs)):
+        assert library.describe(kind) == [(s.name, s.dtype, s.shape) for s in specs]
+    assert [spec.shape for spec in build.inputs] == [(1, 8), (1, 8)]
+
+
+def test_two_models_live_in_one_process(
+    built: Callable[[str], tuple[Path, EngineBuild]], tmp_path: Path
+) -> None:
+    first = built("residual")[0] / "out" / "libmodel.so"
+    second = built("depthwise")[0] / "out" / "libmodel.so"
+    one, two = CLibrary(first), CLibrary(second)
+    inputs_one = example_inputs(MODELS["residual"]())
+    (before,) = one.run(inputs_one).values()
+    two.run(example_inputs(MODELS["depthwise"]()))
+    (after,) = one.run(inputs_one).values()
+    np.testing.assert_array_equal(before, after)
+
+
+def test_library_shows_the_abi_and_needs_libc_only(
+    built: Callable[[str], tuple[Path, EngineBuild]],
+) -> None:
+    folder, build = built("transformer")
+    library = read_elf(folder / "out" / "libmodel.so")
+    assert library.exported == {"model_model", "model_run", "ek_model"}
+    assert library.undefined <= {"memcpy", "memset", "erff", "expf", "tanhf"}
+    assert set(library.needed) <= {"libc.so.6", "libm.so.6"}
+    assert set(build.details["undefined_symbols"]) <= {"memcpy", "memset", "erff", "expf"}
+
+
+def test_workspace_reaches_its_lower_bound(
+    built: Callable[[str], tuple[Path, EngineBuild]],
+) -> None:
+    for name in ("residual", "depthwise", "transformer"):
+        _, build = built(name)
+        assert build.workspace_bytes == build.details["workspace_lower_bound"]
+
+
+def test_same_model_gives_same_bytes_in_another_folder(
+    built: Callable[[str], tuple[Path, EngineBuild]], tmp_path: Path
+) -> None:
+    folder, build = built("residual")
+    again = compile_to(tmp_path / "some" / "deeper" / "folder", MODELS["residual"]())
+    assert again == build
+    for name in build.files:
+        first = (folder / "out" / name).read_bytes()
+        assert (tmp_path / "some" / "deeper" / "folder" / "out" / name).read_bytes() == first
+        assert str(folder).encode() not in first
+
+
+def test_computed_pads_are_folded_before_they_are_refused(
+    built: Callable[[str], tuple[Path, EngineBuild]],
+) -> None:
+    assert built("pads")[1].details["constants_folded_by_onnxruntime"] is True
+    assert built("mlp")[1].details["constants_folded_by_onnxruntime"] is False
+
+
+@pytest.mark.parametrize("name", sorted(OTHERS))
+def test_cross_compiled_library_is_for_its_machine(name: str, tmp_path: Path) -> None:
+    target = OTHERS[name]
+    build = compile_to(tmp_path, MODELS["depthwise"](), target)
+    library = read_elf(tmp_path / "out" / "libmodel.so")
+    assert library.machine == target.cpu.isa
+    assert library.exported == {"model_model", "model_run", "ek_model"}
+    if name == "android":
+        assert set(library.needed) <= {"libc.so", "libm.so"}
+        assert "android" in build.details["triple"]
+
+
+def test_static_libc_gives_a_static_library_only(tmp_path: Path) -> None:
+    target = Target(name="musl", cpu=PI, os=Os(triple="aarch64-linux-musl"))
+    build = compile_to(tmp_path, MODELS["mlp"](), target)
+    assert build.library == "libmodel.a"
+    assert not (tmp_path / "out" / "libmodel.so").exists()
+
+
+def test_example_program_embeds_two_static_libraries(
+    built: Callable[[str], tuple[Path, EngineBuild]], tmp_path: Path
+) -> None:
+    first = built("mlp")[0] / "out"
+    compile_to(tmp_path, MODELS["depthwise"](), name="other")
+    second = tmp_path / "out"
+    program = tmp_path / "program"
+    caller = tmp_path / "caller.c"
+    caller.write_text(
+        (second / "example_main.c").read_text().replace("int main", "int other_main")
+        + '#include "model.h"\n'
+        + "int main(void) { return model_model.num_steps < 1 || other_main(); }\n"
+    )
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "ziglang", "cc", "-O1", "-Wall", "-Werror"),
+            *(f"-I{second}", f"-I{first}", caller, second / "libother.a", first / "libmodel.a"),
+            *("-lm", "-o", program),
+        ],
+        check=True,
+        timeout=120,
+    )
+    done = subprocess.run([program], check=True, capture_output=True, text=True, timeout=10)
+    assert "20 bytes" in done.stdout
