@@ -1,9 +1,12 @@
-"""What every test runs under: one thread per library, and no clock in property tests."""
+"""What every test runs under: one thread per library, no clock in property tests, golden files."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from pathlib import Path
 
+import pytest
 from hypothesis import settings
 
 # Read once, when numpy or torch is first loaded.
@@ -12,3 +15,26 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # A deadline would fail a test because the machine is busy.
 settings.register_profile("edgekit", deadline=None)
 settings.load_profile("edgekit")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--rewrite-golden",
+        action="store_true",
+        help="write what the tests find into their golden files; read the difference with git",
+    )
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
+    """Return a function that compares a text with `golden/NAME` beside the test."""
+
+    def check(name: str, text: str) -> None:
+        path = Path(request.path).parent / "golden" / name
+        if request.config.getoption("--rewrite-golden"):
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        assert path.is_file(), f"{path.name} is missing: run pytest --rewrite-golden"
+        assert text == path.read_text(encoding="utf-8")
+
+    return check

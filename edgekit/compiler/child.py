@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from edgekit.compiler.aot.build_library import CompileJob, Watch, build_library
+from edgekit.compiler.aot.build_library import CompileJob, Watch, build_library, read_model
 from edgekit.compiler.engine_build import EngineBuild
 from edgekit.core.errors import DeviceError, EdgekitError, InputError, StageError
 
@@ -83,6 +83,11 @@ def main(arguments: list[str]) -> int:
 
 
 def _build(job: CompileJob, folder: Path, send: Callable[[Event], None]) -> EngineBuild:
+    watch = Watch(
+        phase=lambda name: send(Event(phase=name)),
+        detail=lambda name: send(Event(detail=name)),
+    )
+    model = read_model(job, watch)
     import tvm
 
     # TVM's own handler walks the stack for a minute before the process ends.
@@ -96,12 +101,8 @@ def _build(job: CompileJob, folder: Path, send: Callable[[Event], None]) -> Engi
         def run_before_pass(self, _module: tvm.IRModule, info: tvm.ir.transform.PassInfo) -> None:
             send(Event(native_pass=str(info.name)))
 
-    watch = Watch(
-        phase=lambda name: send(Event(phase=name)),
-        detail=lambda name: send(Event(detail=name)),
-    )
     with tvm.transform.PassContext(opt_level=3, instruments=[Announce()]):
-        return build_library(job, folder, watch)
+        return build_library(job, model, folder, watch)
 
 
 def _failure(error: EdgekitError) -> Failure:

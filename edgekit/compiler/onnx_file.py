@@ -245,9 +245,9 @@ def _fill_shape(
 ) -> None:
     """Take the author's word for sizes that inference leaves open."""
     inferred, said = info.type.tensor_type, declared.type.tensor_type
-    if not inferred.HasField("shape") or len(inferred.shape.dim) != len(said.shape.dim):
-        if said.HasField("shape"):
-            inferred.shape.CopyFrom(said.shape)
+    is_odd = not inferred.HasField("shape") or len(inferred.shape.dim) != len(said.shape.dim)
+    if is_odd and said.HasField("shape"):
+        inferred.shape.CopyFrom(said.shape)
     for dim, word in zip(inferred.shape.dim, said.shape.dim, strict=False):
         if not dim.HasField("dim_value"):
             dim.CopyFrom(word)
@@ -268,7 +268,7 @@ def _infer(model: onnx.ModelProto) -> onnx.ModelProto:
     import onnx
 
     try:
-        inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
+        inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
     except (onnx.shape_inference.InferenceError, ValueError, RuntimeError) as error:
         lines = str(error).splitlines() or ["no reason given"]
         raise InputError("inferring the shapes of the model", found=lines[0][:300]) from error

@@ -201,11 +201,12 @@ def _reproducible(
 ) -> StageError:
     """Leave everything needed to see it again, and say where."""
     shutil.rmtree(folder / "work", ignore_errors=True)
-    (folder / "work").mkdir()
+    for name in ("work", "out"):
+        (folder / name).mkdir()
     model = folder / "model.onnx"
     with contextlib.suppress(OSError):
         shutil.copyfile(job.onnx_path, model)
-    again = msgspec.structs.replace(job, onnx_path=str(model), out=str(folder / "work"))
+    again = msgspec.structs.replace(job, onnx_path=str(model), out=str(folder / "out"))
     (folder / "job.json").write_bytes(msgspec.json.encode(again))
     shell = f"{' '.join(command)} {folder / 'job.json'} {folder / 'work'} 1"
     return StageError(

@@ -82,7 +82,10 @@ class CompiledLibrary:
                 hint="Was it built for another machine? Build again with --target host",
             ) from error
         entry.restype = ctypes.POINTER(_CModel)
-        self._model: _CModel = entry().contents
+        described = entry()
+        if not described:
+            raise InputError(f"loading compiled model {path}", found="no description of it")
+        self._model: _CModel = described.contents
         if self._model.abi != ABI:
             raise InputError(
                 f"loading compiled model {path}",
@@ -98,7 +101,10 @@ class CompiledLibrary:
 
     def set_threads(self, wanted: int) -> int:
         """Ask for a number of threads and return the number in force."""
-        return int(self._model.set_threads(wanted))
+        if not self._model.set_threads:  # optional in the interface
+            return 1
+        set_threads = self._model.set_threads
+        return int(set_threads(wanted)) if set_threads else 1  # NULL stands for one thread
 
     def run_one(self, inputs: Mapping[str, NDArray[np.generic]]) -> dict[str, NDArray[np.generic]]:
         """Run one sample.

@@ -54,7 +54,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """Hold what was found about all engines on one device."""
 
     engines: tuple[EngineReport, ...]
-    device: DeviceReport
+    device: DeviceReport | None
     mismatches: tuple[Mismatch, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -322,8 +322,7 @@ def _unmeasured(model: Path, target: Target) -> Outcome:
         for build, place in _engines(model / "engines")
     )
     text = f"{target.name} is compile only for now: nothing ran there, nothing was measured"
-    device = DeviceReport(runner="none", kind="none")
-    return Outcome(engines=reports, device=device, warnings=(text,))
+    return Outcome(engines=reports, device=None, warnings=(text,))
 
 
 def _device_report(runner: str, info: DeviceInfo) -> DeviceReport:

@@ -33,8 +33,9 @@ def alone(place: Path) -> Iterator[None]:
         # Network file systems may refuse to lock a folder; the swap is safe without it too.
         with contextlib.suppress(OSError):
             fcntl.flock(handle, fcntl.LOCK_EX)
-        for left in place.parent.glob(f".{place.name}.new-*"):
-            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        for left in place.parent.iterdir():
+            if left.name.startswith(f".{place.name}.new-"):
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
         yield
     finally:
         os.close(handle)
@@ -88,15 +89,23 @@ def replace_folder(new: Path, place: Path) -> None:
     _sync(new)
     if not place.exists():
         new.rename(place)
-        return
-    if _exchange(new, place):
+        shutil.rmtree(_aside(place), ignore_errors=True)
+    elif _exchange(new, place):
         shutil.rmtree(new, ignore_errors=True)
-        return
-    previous = place.with_name(f".{place.name}.previous")
-    shutil.rmtree(previous, ignore_errors=True)
-    place.rename(previous)
+    else:
+        replace_in_two_steps(new, place)
+
+
+def replace_in_two_steps(new: Path, place: Path) -> None:
+    """Do the same where names cannot be exchanged; the old folder is moved aside first."""
+    shutil.rmtree(_aside(place), ignore_errors=True)
+    place.rename(_aside(place))
     new.rename(place)
-    shutil.rmtree(previous, ignore_errors=True)
+    shutil.rmtree(_aside(place), ignore_errors=True)
+
+
+def _aside(place: Path) -> Path:
+    return place.with_name(f".{place.name}.previous")
 
 
 def _exchange(one: Path, other: Path) -> bool:

@@ -34,9 +34,7 @@ class _Model(ctypes.Structure):
         ("run", ctypes.CFUNCTYPE(ctypes.c_int, _POINTERS, _POINTERS, ctypes.c_void_p)),
         (
             "step",
-            ctypes.CFUNCTYPE(
-                ctypes.c_int, ctypes.c_int32, _POINTERS, _POINTERS, ctypes.c_void_p
-            ),
+            ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int32, _POINTERS, _POINTERS, ctypes.c_void_p),
         ),
         ("set_threads", ctypes.c_void_p),
     )
@@ -75,9 +73,7 @@ class CLibrary:
             source = _aligned(self.model.inputs[index].bytes, 0)
             source[:] = np.ascontiguousarray(inputs[name], dtype).view(np.uint8).ravel()
             sources.append(source)
-        sinks = [
-            _aligned(self.model.outputs[i].bytes, fill) for i in range(self.model.num_outputs)
-        ]
+        sinks = [_aligned(self.model.outputs[i].bytes, fill) for i in range(self.model.num_outputs)]
         workspace = _aligned(self.model.workspace_bytes, fill)
         arguments = (_pointers(sources), _pointers(sinks), workspace.ctypes.data)
         if by_step:

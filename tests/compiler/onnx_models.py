@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
@@ -21,7 +22,7 @@ class GraphBuilder:
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
 
-    def constant(self, value: Any) -> str:
+    def constant(self, value: npt.ArrayLike) -> str:
         name = f"c{len(self.initializers)}"
         self.initializers.append(numpy_helper.from_array(np.asarray(value), name))
         return name
@@ -30,7 +31,7 @@ class GraphBuilder:
         scale = (2 / max(1, int(np.prod(shape[1:])))) ** 0.5
         return self.constant((self.rng.standard_normal(shape) * scale).astype(np.float32))
 
-    def op(self, kind: str, *inputs: str, **attributes: Any) -> str:
+    def op(self, kind: str, *inputs: str, **attributes: int | float | list[int]) -> str:
         name = f"{kind.lower()}_{len(self.nodes)}"
         self.nodes.append(helper.make_node(kind, inputs, [name], name=f"node_{name}", **attributes))
         return name
@@ -141,9 +142,11 @@ def transformer(length: int = 8, width: int = 16, heads: int = 2) -> onnx.ModelP
     x = norm(b.op("Add", dense(mixed, width, width), x))
     y = dense(x, width, 2 * width)
     gate = b.op("Erf", b.op("Div", y, b.constant(np.float32(2**0.5))))
-    y = b.op("Mul", b.op("Mul", y, b.op("Add", gate, b.constant(np.float32(1)))), b.constant(
-        np.float32(0.5)
-    ))
+    y = b.op(
+        "Mul",
+        b.op("Mul", y, b.op("Add", gate, b.constant(np.float32(1)))),
+        b.constant(np.float32(0.5)),
+    )
     x = norm(b.op("Add", dense(y, 2 * width, width), x))
     starts, ends, axes = (b.constant(np.array([value])) for value in (0, 1, 1))
     first = b.op("Squeeze", b.op("Slice", x, starts, ends, axes), axes)
@@ -172,26 +175,27 @@ def quantized(model: onnx.ModelProto, shape: Sequence[int]) -> onnx.ModelProto:
     from edgekit.compiler.locate import intermediates
 
     rng = np.random.default_rng(0)
-    inputs = {item.name: rng.standard_normal(shape).astype(np.float32) for item in model.graph.input}
+    inputs = {
+        item.name: rng.standard_normal(shape).astype(np.float32) for item in model.graph.input
+    }
     values = inputs | intermediates(model, inputs)
     constants = {item.name: numpy_helper.to_array(item) for item in model.graph.initializer}
     b = GraphBuilder()
     b.initializers.extend(model.graph.initializer)
     moved: dict[str, str] = {}
+    scales: dict[str, np.float32] = {}
 
     def through(name: str, source: str) -> str:
         low, high = min(0.0, float(values[name].min())), max(0.0, float(values[name].max()))
-        scale = np.float32(max(high - low, 1e-3) / 255)
+        scale = scales[name] = np.float32(max(high - low, 1e-3) / 255)
         zero_point = np.uint8(np.clip(round(-low / scale), 0, 255))
         parameters = (b.constant(scale), b.constant(zero_point))
         return b.op("DequantizeLinear", b.op("QuantizeLinear", source, *parameters), *parameters)
 
-    def stored(name: str) -> str:
-        array = constants[name]
-        scale = np.float32(np.abs(array).max() / 127)
-        integers = np.clip(np.round(array / scale), -127, 127).astype(np.int8)
+    def stored(name: str, scale: np.float32, kind: type[np.signedinteger[Any]]) -> str:
+        integers = np.round(constants[name] / scale).astype(kind)
         return b.op(
-            "DequantizeLinear", b.constant(integers), b.constant(scale), b.constant(np.int8(0))
+            "DequantizeLinear", b.constant(integers), b.constant(scale), b.constant(kind(0))
         )
 
     for item in model.graph.input:
@@ -200,12 +204,15 @@ def quantized(model: onnx.ModelProto, shape: Sequence[int]) -> onnx.ModelProto:
         is_product = node.op_type in ("Conv", "Gemm", "MatMul")
         reads = [moved.get(name, name) for name in node.input]
         if is_product:
-            reads[1] = stored(node.input[1])
+            x, weight, *bias = node.input
+            scale = np.float32(np.abs(constants[weight]).max() / 127)
+            reads[1] = stored(weight, scale, np.int8)
+            reads[2:] = [stored(name, scale * scales[x], np.int32) for name in bias]
         attributes = {item.name: helper.get_attribute_value(item) for item in node.attribute}
         result = b.op(node.op_type, *reads, **attributes)
         following = [other.op_type for other in model.graph.node if node.output[0] in other.input]
-        is_quantized = following != ["Relu"] and node.op_type != "Flatten"
-        moved[node.output[0]] = through(node.output[0], result) if is_quantized else result
+        is_fused = following == ["Relu"]
+        moved[node.output[0]] = result if is_fused else through(node.output[0], result)
     output = model.graph.output[0]
     dims = [dim.dim_value or dim.dim_param for dim in output.type.tensor_type.shape.dim]
     inputs_shape = {

@@ -103,9 +103,7 @@ def test_average_is_counted_and_never_held_against_an_engine() -> None:
 
 @pytest.mark.parametrize("num_integer", [0, 1, 3])
 def test_reason_counts_what_should_be_integer(num_integer: int) -> None:
-    integers = [
-        op("product", f"x{i} w8", f"i{i}", integer=True) for i in range(num_integer)
-    ]
+    integers = [op("product", f"x{i} w8", f"i{i}", integer=True) for i in range(num_integer)]
     reason = count(*integers, *QUANTIZED_CONV).disqualification()
     assert reason is not None
     assert f"1 of {num_integer + 1} compute operators" in reason

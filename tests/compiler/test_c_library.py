@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,7 +10,7 @@ import numpy as np
 import onnx
 import pytest
 
-from edgekit.compiler.aot.build_library import CompileJob, Watch, build_library
+from edgekit.compiler.aot.build_library import CompileJob, Watch, build_library, read_model
 from edgekit.compiler.aot.elf import read_elf
 from edgekit.compiler.engine_build import EngineBuild
 from edgekit.compiler.session import open_session, run_session
@@ -58,7 +59,8 @@ def compile_to(
     out.mkdir()
     onnx.save(model, folder / "model.onnx")
     job = CompileJob(onnx_path=str(folder / "model.onnx"), out=str(out), target=target, name=name)
-    return build_library(job, work, Watch(phase=lambda _: None, detail=lambda _: None))
+    watch = Watch(phase=lambda _: None, detail=lambda _: None)
+    return build_library(job, read_model(job, watch), work, watch)
 
 
 def example_inputs(model: onnx.ModelProto) -> dict[str, np.ndarray]:
@@ -120,9 +122,7 @@ def test_int8_model_run_as_float_is_disqualified(
 ) -> None:
     _, build = built("int8")
     # Five convolutions, two additions, one dense layer; the average is not held against it.
-    assert build.disqualified == (
-        "runs int8 as float: 8 of 8 compute operators take float tensors"
-    )
+    assert build.disqualified == ("runs int8 as float: 8 of 8 compute operators take float tensors")
     assert (build.integer_ops, build.float_ops) == (0, 9)
 
 
@@ -171,7 +171,7 @@ def test_tables_in_the_library_say_what_the_build_says(
 
 
 def test_two_models_live_in_one_process(
-    built: Callable[[str], tuple[Path, EngineBuild]], tmp_path: Path
+    built: Callable[[str], tuple[Path, EngineBuild]],
 ) -> None:
     first = built("residual")[0] / "out" / "libmodel.so"
     second = built("depthwise")[0] / "out" / "libmodel.so"
@@ -264,3 +264,62 @@ def test_example_program_embeds_two_static_libraries(
     )
     done = subprocess.run([program], check=True, capture_output=True, text=True, timeout=10)
     assert "20 bytes" in done.stdout
+
+
+MAIN = """
+#include "model.h"
+#include <stdio.h>
+#define BUFFER static _Alignas(MODEL_ALIGNMENT) unsigned char
+BUFFER input[MODEL_INPUT_0_BYTES]; BUFFER output[MODEL_OUTPUT_0_BYTES];
+BUFFER workspace[MODEL_WORKSPACE_BYTES + 1];
+int main(void) {
+  const void *inputs[] = {input};
+  void *outputs[] = {output};
+  for (unsigned i = 0; i < sizeof workspace; i++) workspace[i] = 255;
+  if (fread(input, 1, sizeof input, stdin) != sizeof input) return 2;
+  if (model_run(inputs, outputs, workspace)) return 3;
+  return fwrite(output, 1, sizeof output, stdout) != sizeof output;
+}
+"""
+
+
+@pytest.mark.emulated
+@pytest.mark.parametrize(
+    ("isa", "core", "triple", "zig"),
+    [
+        ("aarch64", "cortex-a72", "aarch64-linux-musl", "aarch64-linux-musl"),
+        ("armv7", "cortex-a7", "armv7-linux-musleabihf", "arm-linux-musleabihf"),
+    ],
+)
+@pytest.mark.parametrize("name", ["residual", "depthwise"])
+def test_arm_code_computes_what_onnxruntime_computes(
+    isa: str, core: str, triple: str, zig: str, name: str, tmp_path: Path
+) -> None:
+    emulator = shutil.which({"aarch64": "qemu-aarch64", "armv7": "qemu-arm"}[isa])
+    if emulator is None:
+        pytest.skip(f"no emulator for {isa}")
+    cpu = Cpu(isa=isa, core=core)  # type: ignore[arg-type]
+    compile_to(tmp_path, MODELS[name](), Target(name="arm", cpu=cpu, os=Os(triple=triple)))
+    out, program = tmp_path / "out", tmp_path / "program"
+    (tmp_path / "main.c").write_text(MAIN)
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "ziglang", "cc", "-target", zig, "-O1", "-static"),
+            *(f"-I{out}", tmp_path / "main.c", out / "libmodel.a", "-lm", "-o", program),
+        ],
+        check=True,
+        timeout=120,
+    )
+    inputs = example_inputs(MODELS[name]())
+    (sent,) = inputs.values()
+    done = subprocess.run(
+        [emulator, "-cpu", core, program],
+        input=sent.tobytes(),
+        capture_output=True,
+        check=True,
+        timeout=60,
+    )
+    (expected,) = run_session(open_session(MODELS[name](), optimization="off"), inputs).values()
+    actual = np.frombuffer(done.stdout, np.float32).reshape(expected.shape)
+    tolerance = FP32_TOLERANCE * np.abs(expected).max()
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance)

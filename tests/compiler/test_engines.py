@@ -14,9 +14,7 @@ from edgekit.core.registry import registry
 from edgekit.core.target import Cpu, Os, Target
 from tests.compiler import onnx_models
 
-TARGET = Target(
-    name="t", cpu=Cpu(isa="x86_64", core="x86-64-v2"), os=Os(triple="x86_64-linux-gnu")
-)
+TARGET = Target(name="t", cpu=Cpu(isa="x86_64", core="x86-64-v2"), os=Os(triple="x86_64-linux-gnu"))
 NAMES = registry("engines").names()
 
 

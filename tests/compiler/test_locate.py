@@ -102,7 +102,9 @@ def test_exposing_leaves_the_model_alone() -> None:
 
 
 @given(st.integers(0, 50), st.integers(1, 60), st.integers(2, 20))
-def test_probes_are_distinct_inside_and_end_at_the_last(first: int, length: int, count: int) -> None:
+def test_probes_are_distinct_inside_and_end_at_the_last(
+    first: int, length: int, count: int
+) -> None:
     probes = _spread(first, first + length, count)
     assert len(probes) == min(length, count) == len(set(probes))
     assert probes == sorted(probes)

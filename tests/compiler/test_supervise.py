@@ -20,9 +20,7 @@ from edgekit.core.progress import NullProgress
 from edgekit.core.target import Cpu, Os, Target
 from tests.compiler import onnx_models
 
-TARGET = Target(
-    name="t", cpu=Cpu(isa="x86_64", core="x86-64-v2"), os=Os(triple="x86_64-linux-gnu")
-)
+TARGET = Target(name="t", cpu=Cpu(isa="x86_64", core="x86-64-v2"), os=Os(triple="x86_64-linux-gnu"))
 # Stand-ins for a compiler that goes wrong: real processes, speaking the child's protocol.
 ANNOUNCE = """
     import os, signal, sys, time
@@ -59,7 +57,13 @@ def test_crash_names_the_pass_and_leaves_a_reproducer(job: CompileJob, name: str
     hint = caught.value.hint
     assert hint is not None
     folder = Path(hint.split(" ")[0])
-    assert {path.name for path in folder.iterdir()} == {"job.json", "log.txt", "model.onnx", "work"}
+    assert {path.name for path in folder.iterdir()} == {
+        "job.json",
+        "log.txt",
+        "model.onnx",
+        "out",
+        "work",
+    }
     assert (folder / "model.onnx").read_bytes() == Path(job.onnx_path).read_bytes()
 
 
@@ -115,7 +119,7 @@ def test_failure_of_the_child_arrives_part_by_part(job: CompileJob, tmp_path: Pa
     script = """
         say('{"failure": {"kind": "InputError", "doing": "d", "found": "f", "hint": "h"}}')
     """
-    with pytest.raises(InputError, match="d: found f. Hint: h"):
+    with pytest.raises(InputError, match=r"d: found f\. Hint: h"):
         run(job, script)
     assert not list((tmp_path / "temporary").iterdir())
 
@@ -130,8 +134,7 @@ def test_missing_linker_gives_the_command_that_installs_it(
 
 def test_real_compiler_names_the_operator_it_cannot_import(job: CompileJob) -> None:
     b = onnx_models.GraphBuilder()
-    x = b.op("Relu", "x")
-    x = b.op("StringNormalizer", x) if False else b.op("Det", x)
+    x = b.op("Det", b.op("Relu", "x"))
     onnx.save(b.model({"x": [1, 2, 2]}, {x: [1]}), job.onnx_path)
     with pytest.raises(InputError, match=r"operator 'node_det_1' \(Det\) into TVM"):
         compile_in_child(job, timeout_s=120, progress=NullProgress())
@@ -158,7 +161,7 @@ def test_real_compiler_that_dies_in_a_pass_names_it(job: CompileJob) -> None:
         compile_in_child(job, timeout_s=120, progress=NullProgress(), command=command)
 
 
-def test_reproducer_command_runs_the_job_again(job: CompileJob, tmp_path: Path) -> None:
+def test_reproducer_command_runs_the_job_again(job: CompileJob) -> None:
     with pytest.raises(StageError) as caught:
         run(job, "os.kill(os.getpid(), signal.SIGSEGV)")
     folder = Path((caught.value.hint or "").split(" ")[0])

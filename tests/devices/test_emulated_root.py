@@ -13,7 +13,9 @@ import pytest
 from edgekit.core.errors import DeviceError, InputError
 from edgekit.core.progress import NullProgress
 from edgekit.devices.emulation import apt
+from edgekit.devices.emulation import root as root_module
 from edgekit.devices.emulation.boards import BOARDS
+from edgekit.devices.emulation.qemu import Qemu
 from edgekit.devices.emulation.root import (
     PACKAGES,
     WHEELS,
@@ -26,13 +28,12 @@ from edgekit.devices.emulation.root import (
 A72 = BOARDS["cortex-a72"]
 
 
-@pytest.mark.parametrize("board", BOARDS.values(), ids=BOARDS)
-def test_cpuinfo_names_every_core_and_its_part(board: object) -> None:
-    assert board in BOARDS.values()
-    text = A72.cpuinfo(4)
+@pytest.mark.parametrize(("core", "part"), [("cortex-a72", "0xd08"), ("cortex-a76", "0xd0b")])
+def test_cpuinfo_names_every_core_and_its_part(core: str, part: str) -> None:
+    text = BOARDS[core].cpuinfo(4)
     assert text.count("processor\t:") == 4
-    assert text.count("CPU part\t: 0xd08\n") == 4
-    assert text.endswith("Model\t\t: Raspberry Pi 4 Model B\n")
+    assert text.count(f"CPU part\t: {part}\n") == 4
+    assert text.endswith(f"Model\t\t: {BOARDS[core].model}\n")
 
 
 def test_only_a_pi_5_has_the_dot_product() -> None:
@@ -72,7 +73,7 @@ def test_without_apt_the_systems_that_have_it_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(InputError, match="no program 'apt-get'.*Debian and Ubuntu"):
+    with pytest.raises(InputError, match=r"no program 'apt-get'.*Debian and Ubuntu"):
         apt.download_packages(PACKAGES, tmp_path / "debian")
 
 
@@ -94,6 +95,65 @@ def test_an_unreachable_mirror_is_a_device_error(
     with pytest.raises(DeviceError, match=f"127.0.0.1:9.*{apt.MIRROR_VARIABLE}"):
         apt.download_packages(PACKAGES, tmp_path / "debian")
     assert [path.name for path in tmp_path.iterdir()] == ["debian"]  # apt's state is gone
+
+
+@pytest.fixture
+def unpacked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Packages and qemu are there; what pip and the finished system do is up to a test."""
+    package = tmp_path / "libc6_1_arm64.deb"
+    package.touch()
+    monkeypatch.setattr(root_module, "download_packages", lambda *_: [package])
+    monkeypatch.setattr(root_module, "find_qemu", lambda: QEMU)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    install(tmp_path / "dpkg", "exit 0")
+    return tmp_path
+
+
+def install(path: Path, script: str) -> Path:
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return path
+
+
+QEMU = Qemu(Path("/bin/false"), "7.2", frozenset({"cortex-a72"}), None)
+
+
+@pytest.mark.parametrize(
+    ("script", "error", "said"),
+    [
+        ("echo 'No module named pip' >&2; exit 1", InputError, "-m ensurepip"),
+        ("echo 'no route to host' >&2; exit 1", DeviceError, "no route to host.*pip's settings"),
+    ],
+)
+def test_wheels_that_cannot_be_fetched_are_explained(
+    unpacked: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    script: str,
+    error: type[Exception],
+    said: str,
+) -> None:
+    monkeypatch.setattr(sys, "executable", str(install(unpacked / "python", script)))
+    with pytest.raises(error, match=said):
+        prepare_root(A72, unpacked / "cache", NullProgress())
+    assert read_manifest(root_folder(A72, unpacked / "cache")) is None
+
+
+def test_a_system_that_does_not_run_is_not_kept(
+    unpacked: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(root_module, "_download_wheels", lambda _: [])
+    with pytest.raises(DeviceError, match="starting ONNX Runtime in the emulated board"):
+        prepare_root(A72, unpacked / "cache", NullProgress())
+    assert not root_folder(A72, unpacked / "cache").exists()
+
+
+def test_a_damaged_package_is_a_device_error(
+    unpacked: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(root_module, "_download_wheels", lambda _: [])
+    install(unpacked / "dpkg", "echo 'not a Debian archive' >&2; exit 2")
+    with pytest.raises(DeviceError, match="unpacking a Debian package: found not a Debian archive"):
+        prepare_root(A72, unpacked / "cache", NullProgress())
 
 
 _PREPARE = """

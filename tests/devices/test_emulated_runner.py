@@ -103,7 +103,7 @@ class TestEmulation:
     def test_the_dot_product_of_a_pi_5_is_illegal_on_a_pi_4(
         self, session: Session, run: Run
     ) -> None:
-        with pytest.raises(DeviceError, match="SIGILL.*cortex-a72 lacks"):
+        with pytest.raises(DeviceError, match=r"SIGILL.*cortex-a72 lacks"):
             run(session, "tvm", TVM, items(-6))
 
     @pytest.mark.slow
@@ -164,7 +164,7 @@ def test_only_64_bit_arm_linux_is_emulated(cache_dir: Path) -> None:
 
 
 def test_code_for_a_newer_board_is_refused_before_it_runs(cache_dir: Path) -> None:
-    with pytest.raises(DeviceError, match="without dotprod, fp16.*emulated:rpi5"):
+    with pytest.raises(DeviceError, match=r"without dotprod, fp16.*emulated:rpi5"):
         open_session("emulated:rpi4", load_target("rpi5"), cache_dir)
 
 

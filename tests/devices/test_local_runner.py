@@ -10,13 +10,15 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from tests.devices.arrays import Run, items
 
 from edgekit.core.errors import DeviceError, InputError
 from edgekit.core.target import Target, load_target
+from edgekit.devices import cpu
 from edgekit.devices.job import Job, TensorFile
+from edgekit.devices.runners import local
 from edgekit.devices.runners.local import Local
 from edgekit.devices.session import Session, describe_device, open_session
+from tests.devices.arrays import Run, items
 
 TVM = "tvm/libmodel.so"
 ORT = "onnx/model.onnx"
@@ -148,7 +150,7 @@ def test_a_library_without_steps_or_threads_still_runs(
     [
         (lambda content: content[:1000], "cut off"),
         (lambda content: content[:40], "not an ELF file"),
-        (lambda content: b"#!/bin/sh\n" + bytes(100), "not an ELF file"),
+        (lambda content: b"#!/bin/sh\n" + content, "not an ELF file"),
         (lambda content: content[:18] + b"\xf3\x00" + content[20:], "built for another CPU"),
     ],
 )
@@ -216,9 +218,7 @@ def test_a_job_whose_model_was_not_pushed_is_refused(session: Session) -> None:
         session.run(job)
 
 
-def test_a_link_out_of_the_folder_is_not_followed(
-    session: Session, tmp_path: Path, host_library: Path
-) -> None:
+def test_a_link_out_of_the_folder_is_not_followed(session: Session, tmp_path: Path) -> None:
     values = np.zeros((1, 4), np.float32)
     values.tofile(tmp_path / "secret.bin")
     (session.folder / "x.bin").symlink_to(tmp_path / "secret.bin")
@@ -247,8 +247,49 @@ def test_code_for_another_processor_is_refused_before_it_runs(
     exotic = msgspec.structs.replace(
         host, name="exotic", cpu=msgspec.structs.replace(host.cpu, features=("avx9999",))
     )
-    with pytest.raises(DeviceError, match="without avx9999.*--target host"):
+    with pytest.raises(DeviceError, match=r"without avx9999.*--target host"):
         open_session("local:", exotic, cache_dir)
+
+
+def test_a_target_s_spelling_of_a_feature_may_differ_from_linux_s(
+    host: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cpu, "_flags", lambda: {"avx512_vnni", "sse4_1"})
+    names = ("avx512vnni", "sse4.1", "amx")
+    wanted = msgspec.structs.replace(host.cpu, features=names)
+    assert cpu.missing_features(msgspec.structs.replace(host, cpu=wanted)) == ("amx",)
+
+
+def test_a_missing_onnxruntime_comes_with_the_command_that_installs_it(
+    session: Session, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "_installed_onnxruntime", lambda: None)
+    with pytest.raises(InputError, match=r"pip install 'edgekit\[onnx\]'"):
+        run(session, "onnxruntime", ORT, items(1))
+
+
+@pytest.mark.parametrize(
+    ("program", "said"),
+    [
+        ("import sys; sys.exit('cannot start')", "exit status 1, saying: cannot start"),
+        ("import sys; sys.exit(3)", "exit status 3"),
+        ("import os; os.kill(os.getpid(), 9)", "SIGKILL.*lack of memory"),
+        ("import os; os.kill(os.getpid(), 8)", "SIGFPE.*build it again"),
+        ("import sys; open(sys.argv[2], 'w').write('{}')", "makes no sense"),
+    ],
+)
+def test_a_device_program_that_misbehaves_is_a_device_error(
+    session: Session,
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    program: str,
+    said: str,
+) -> None:
+    (tmp_path / "program.py").write_text(program)
+    monkeypatch.setattr(local, "ORT_DEVICE", tmp_path / "program.py")
+    with pytest.raises(DeviceError, match=said):
+        run(session, "onnxruntime", ORT, items(1))
 
 
 def test_a_description_equals_what_a_session_finds(
@@ -265,7 +306,9 @@ _HANGING_BUILD = """
 import sys
 from pathlib import Path
 from edgekit.core.target import load_target
+from edgekit.devices import cpu
 from edgekit.devices.job import Job, TensorFile
+from edgekit.devices.runners import local
 from edgekit.devices.session import open_session
 cache, library, inputs = map(Path, sys.argv[1:])
 with open_session("local:", load_target("host"), cache) as session:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,7 +20,7 @@ def test_percentiles_are_ordered_and_in_milliseconds(
     latency = summarise(times_us, num_threads)
     figures = [latency.min_ms, latency.p50_ms, latency.p90_ms, latency.p99_ms]
     assert latency.min_ms == min(times_us) / 1e3
-    assert all(a <= b * (1 + 1e-12) for a, b in zip(figures, figures[1:], strict=False))
+    assert all(a <= b * (1 + 1e-12) for a, b in itertools.pairwise(figures))
     assert latency.p99_ms <= max(times_us) / 1e3 * (1 + 1e-12)
     assert (latency.num_runs, latency.num_threads) == (len(times_us), num_threads)
 
@@ -33,10 +35,10 @@ def test_few_runs_are_doubted_and_none_are_not() -> None:
     assert doubts([1.0] * 50) == ()
 
 
-@pytest.mark.parametrize(("late", "sign"), [(1.2, r"\+20%"), (0.5, "-50%")])
-def test_a_drift_is_doubted(late: float, sign: str) -> None:
+@pytest.mark.parametrize(("late", "drift"), [(1.2, "+20%"), (0.5, "-50%")])
+def test_a_drift_is_doubted(late: float, drift: str) -> None:
     (doubt,) = doubts([1.0] * 20 + [late] * 20)
-    assert sign.strip("\\") in doubt or "+20%" in doubt
+    assert f"drifted by {drift}" in doubt
 
 
 @pytest.mark.parametrize(
@@ -57,5 +59,5 @@ def test_a_board_that_slows_down_is_refused(
     if not throttled:
         refuse_throttled(state)
         return
-    with pytest.raises(DeviceError, match="throttled board.*cooling"):
+    with pytest.raises(DeviceError, match=r"throttled board.*cooling"):
         refuse_throttled(state)

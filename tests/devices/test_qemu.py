@@ -88,6 +88,13 @@ def test_a_qemu_that_does_not_answer_is_refused(tmp_path: Path) -> None:
         find_qemu()
 
 
+def test_a_qemu_that_does_not_start_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "qemu-aarch64").write_bytes(b"\x7fELF nonsense")
+    (tmp_path / "qemu-aarch64").chmod(0o755)
+    with pytest.raises(DeviceError, match=r"starting .*apt-get install qemu-user"):
+        find_qemu()
+
+
 def test_a_comma_in_the_plugin_s_path_is_doubled(tmp_path: Path) -> None:
     install(tmp_path, "7.2.0")
     command = guest_command(find_qemu(), "cortex-a72", tmp_path, ["x"], plugin=Path("/a,b/counter"))

@@ -96,7 +96,7 @@ def test_version_line_is_demanded() -> None:
         ("  - trian: {}", r"mine.yaml:\d+: stages\[0\]: unknown stage 'trian'.*'train'"),
         ("  - train: {epoch: 1}", r"mine.yaml:7: stages\[0\] 'train'.epoch: unknown option"),
         ("  - prune: {ratio: 1.5}", r"stages\[0\] 'prune'.ratio is 1.5: expected float < 1.0"),
-        ("  - prune: {importance: size}", r"unknown importance 'size'"),
+        ("  - prune: {importance: size}", r"unknown importance.* 'size'"),
         ("  []", r"stages is \[\]: expected array of length >= 1"),
     ],
 )
@@ -123,7 +123,7 @@ def test_chain_that_does_not_fit_is_refused_at_plan_time(stages: str, message: s
 def test_stage_that_needs_data_is_refused_without_it(stage: str) -> None:
     base = BASE.replace("data: {name: digits}\n", "").replace("preprocess:", "preprocess: []\n#")
     before = "  - export\n" if stage == "quantize" else ""
-    with pytest.raises(InputError, match=rf"stage '{stage}' needs data"):
+    with pytest.raises(InputError, match=rf"{stage}'? needs (calibration )?data"):
         make_plan(recipe_from(document(f"{before}  - {stage}", base)), load_target("host"))
 
 

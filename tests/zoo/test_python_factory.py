@@ -52,7 +52,7 @@ def test_code_is_not_run_unasked() -> None:
     ("reference", "message"),
     [
         ("their_models.nets", "expected package.module:function"),
-        ("their_models.nets:mkae", r"has no function 'mkae'.*'make'"),
+        ("their_models.nets:maek", r"has no function 'maek'.*'make'"),
         ("their_models.none:make", r"importing 'their_models.none'.*Run edgekit in the folder"),
         ("their_models.broken:make", "ZeroDivisionError"),
         ("their_models.nets:fails", "found KeyError: 'size'"),

@@ -29,6 +29,7 @@ from edgekit.core.model import TensorSpec
 from edgekit.core.target import Target
 
 if TYPE_CHECKING:
+    import onnx
     import tvm
 
 PHASES = ("read", "import", "fuse", "schedule", "lower", "write", "link")
@@ -66,11 +67,26 @@ class Watch(msgspec.Struct, frozen=True):
     detail: Callable[[str], None]
 
 
-def build_library(job: CompileJob, folder: Path, watch: Watch) -> EngineBuild:
+def read_model(job: CompileJob, watch: Watch) -> onnx.ModelProto:
+    """Read, check and specialise the model of a job; needs no TVM yet.
+
+    Raises:
+        InputError: The name, the model or the target is refused.
+    """
+    watch.phase("read")
+    check_name(job.name)
+    toolchain_for(job.target)
+    return specialise(load_onnx(Path(job.onnx_path)))
+
+
+def build_library(
+    job: CompileJob, model: onnx.ModelProto, folder: Path, watch: Watch
+) -> EngineBuild:
     """Compile a model to a C library.
 
     Args:
         job: What to compile.
+        model: From `read_model`.
         folder: Existing empty folder for everything between.
         watch: Told of every phase.
 
@@ -83,10 +99,7 @@ def build_library(job: CompileJob, folder: Path, watch: Watch) -> EngineBuild:
     """
     import tvm
 
-    toolchain = toolchain_for(job.target)
-    name = check_name(job.name)
-    watch.phase("read")
-    model = specialise(load_onnx(Path(job.onnx_path)))
+    toolchain, name = toolchain_for(job.target), job.name
     watch.phase("import")
     imported = import_onnx(model, on_operator=watch.detail)
     watch.phase("fuse")

@@ -9,7 +9,7 @@ activations in memory.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 # Values per tensor for observers that look at values: a 99.99th percentile rests on 26 of them.
 _SAMPLE_SIZE = 1 << 18
+# All activations of a batch are in memory at once.
+_BATCH_SIZE = 16
 _ERRORS_ONLY = 3
 
 
@@ -46,6 +48,35 @@ class Calibration:
     seed: int = 0
     num_threads: int = 1
     progress: Progress = field(default_factory=NullProgress)
+
+
+def choose_samples(num_samples: int, subset_size: int | None, seed: int) -> NDArray[np.int64]:
+    """Return which samples to calibrate with, ascending: a random part, or all."""
+    import numpy as np
+
+    order = np.random.Generator(np.random.PCG64(seed)).permutation(num_samples)
+    return np.sort(order[:subset_size])
+
+
+def batches_of(
+    inputs: Batch, samples: NDArray[np.int64], *, fixed_batch: int | None
+) -> Callable[[], Iterator[Batch]]:
+    """Return what gives some samples in batches, anew at every call.
+
+    Args:
+        inputs: Arrays by name, samples along axis 0.
+        samples: Which of them.
+        fixed_batch: Batch that the model fixes, when a rest is left out; None when it is open.
+    """
+    size = fixed_batch or _BATCH_SIZE
+
+    def batches() -> Iterator[Batch]:
+        for start in range(0, len(samples), size):
+            indices = samples[start : start + size]
+            if fixed_batch is None or len(indices) == fixed_batch:
+                yield {name: array[indices] for name, array in inputs.items()}
+
+    return batches
 
 
 def calibrate(

@@ -44,6 +44,18 @@ def element_types(model: onnx.ModelProto) -> dict[str, int]:
     return {name: kind for name, kind in types.items() if kind != undefined}
 
 
+def output_steps(model: onnx.ModelProto) -> dict[str, float]:
+    """Return the scale of each output that leaves a QDQ graph through DequantizeLinear."""
+    from onnx import numpy_helper
+
+    makers, constants = producers(model), initializers(model)
+    return {
+        info.name: float(numpy_helper.to_array(constants[makers[info.name].input[1]]))
+        for info in model.graph.output
+        if info.name in makers and makers[info.name].op_type == DEQUANTIZE
+    }
+
+
 def matching_nodes(model: onnx.ModelProto, patterns: Sequence[str]) -> list[str]:
     """Return the names of the nodes that patterns name, by node name or operator type.
 

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -113,5 +113,5 @@ void ek_die_with_parent(void) {
 void ek_mark(void) {
   static int marking = -1;
   if (marking < 0) marking = getenv("EDGEKIT_MARK") != NULL;
-  if (marking) getpriority(EK_MARK_WHICH, 0);
+  if (marking) syscall(SYS_getpriority, EK_MARK_WHICH, 0);
 }

@@ -141,7 +141,7 @@ static bool read_number(reader_t *reader, ek_json_t *value) {
   uint64_t magnitude = 0;
   while (is_digit(reader)) {
     unsigned digit = (unsigned)(*reader->at++ - '0');
-    if (magnitude > (INT64_MAX - digit) / 10) fits = false;
+    if (magnitude > ((uint64_t)INT64_MAX - digit) / 10) fits = false;
     else magnitude = magnitude * 10 + digit;
   }
   if (reader->at == first) return refuse(reader, "invalid number");

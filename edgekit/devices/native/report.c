@@ -21,7 +21,7 @@ void ek_report_open(const char *path) {
     fprintf(stderr, "device: the path of the result is too long\n");
     exit(2);
   }
-  snprintf(result_path, sizeof result_path, "%s%s%s", folder, joint, path);
+  memcpy(result_path, partial_path, (size_t)length - strlen(".part"));
 }
 
 FILE *ek_report_begin(void) {

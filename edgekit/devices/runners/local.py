@@ -73,7 +73,7 @@ class Local(Options, frozen=True, kw_only=True):
 class _Computer:
     """Start the device programs of this computer."""
 
-    advices: ClassVar[dict[str, str]] = {
+    remedies: ClassVar[dict[str, str]] = {
         "SIGILL": "The model uses instructions this processor lacks: build for --target host",
         "SIGKILL": "The system ended it, probably for lack of memory",
     }
@@ -99,7 +99,7 @@ class _Computer:
         return result
 
     def advice(self, signal: str) -> str:
-        return self.advices.get(signal, "The compiled model is at fault: build it again")
+        return self.remedies.get(signal, "The compiled model is at fault: build it again")
 
 
 def _refuse_rest(uri: str) -> None:

@@ -78,16 +78,17 @@ def percent(value: float) -> str:
 
 
 def three_digits(value: float) -> str:
-    """Return `value` with three significant digits, never in exponent form."""
+    """Return `value` with three significant digits or all before the point, without exponent."""
     if not math.isfinite(value):
         return "not finite"
     if value == 0:
         return "0"
-    decimals = 2 - math.floor(math.log10(abs(value)))
+    decimals = max(2 - math.floor(math.log10(abs(value))), 0)
     # Rounding may add a digit (9.996 becomes 10.00): count the digits of the rounded value.
     rounded = round(value, decimals)
-    decimals = 2 - math.floor(math.log10(abs(rounded)))
-    return f"{rounded:.{min(max(decimals, 0), 9)}f}"
+    if rounded:
+        decimals = max(2 - math.floor(math.log10(abs(rounded))), 0)
+    return f"{rounded:.{min(decimals, 9)}f}"
 
 
 def quantity(value: float, unit: str) -> str:

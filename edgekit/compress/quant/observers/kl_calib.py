@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
+from edgekit.compress.quant.observer import Needs, Range, TensorStatistics
 from edgekit.core.errors import InputError
 from edgekit.core.options import Meta, Options
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-    from edgekit.compress.quant.observer import Needs, Range, TensorStatistics
 
 
 class KlCalib(Options, frozen=True, kw_only=True):

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
+from edgekit.compress.quant.observer import Needs, Range, TensorStatistics
 from edgekit.core.options import Options
-
-if TYPE_CHECKING:
-    from edgekit.compress.quant.observer import Needs, Range, TensorStatistics
 
 
 class MinMax(Options, frozen=True, kw_only=True):

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import Annotated, ClassVar
 
+from edgekit.compress.quant.observer import Needs, Range, TensorStatistics
 from edgekit.core.options import Meta, Options
-
-if TYPE_CHECKING:
-    from edgekit.compress.quant.observer import Needs, Range, TensorStatistics
 
 
 class Mse(Options, frozen=True, kw_only=True):
