@@ -14,6 +14,7 @@ import msgspec
 
 from edgekit.arithmetic.similarity import snr_db
 from edgekit.evaluation.parity import Tolerance, is_within
+from edgekit.evaluation.predict import run_whole
 
 if TYPE_CHECKING:
     import onnx
@@ -80,7 +81,6 @@ def graph_values(
     inputs: Mapping[str, Array],
     *,
     optimize: bool = False,
-    num_threads: int = 1,
 ) -> dict[str, Array]:
     """Return every inner value and output of a graph by its name.
 
@@ -89,14 +89,11 @@ def graph_values(
         inputs: Arrays by input name; few items, since all values are held at once.
         optimize: Whether onnxruntime may rewrite the graph; what it may not do is fuse away a
             value that is asked for.
-        num_threads: Threads inside an operator.
 
     Raises:
         InputError: onnxruntime refuses the graph or the inputs.
     """
     import onnx
-
-    from edgekit.compiler.session import open_session, run_session
 
     watched = onnx.ModelProto()
     watched.CopyFrom(graph)
@@ -107,12 +104,7 @@ def graph_values(
                 # Without a type: onnxruntime infers it, and a wrong guess would be an error.
                 watched.graph.output.append(onnx.ValueInfoProto(name=name))
                 known.add(name)
-    session = open_session(
-        watched, num_threads=num_threads, optimization="all" if optimize else "off"
-    )
-    size = len(next(iter(inputs.values())))
-    found: dict[str, Array] = run_session(session, inputs, batch_size=size)
-    return found
+    return run_whole(watched, inputs, optimize=optimize)
 
 
 def _is_finite(array: Array) -> bool:

@@ -6,12 +6,13 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from edgekit.core.errors import StageError
+from edgekit.core.errors import InputError, StageError
 from edgekit.core.model import ModelHandle, ModelKind, TensorSpec
 from edgekit.core.progress import NullProgress, Progress
 from edgekit.evaluation.inputs import fit_inputs
 
 if TYPE_CHECKING:
+    import onnx
     from numpy.typing import NDArray
     from torch import nn
 
@@ -103,6 +104,26 @@ def run_in_batches(
     outputs = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     _require_declared(model.outputs, outputs)
     return {spec.name: outputs[spec.name] for spec in model.outputs}
+
+
+def run_whole(
+    graph: onnx.ModelProto, inputs: Mapping[str, Array], *, optimize: bool
+) -> dict[str, Array]:
+    """Run a graph on all items at once; its outputs may have any shape.
+
+    Raises:
+        InputError: onnxruntime refuses the graph or the inputs.
+    """
+    from edgekit.compiler.session import open_session
+
+    session = open_session(graph, optimization="all" if optimize else "off")
+    names = [info.name for info in graph.graph.output]
+    try:
+        return dict(zip(names, session.run(names, dict(inputs)), strict=True))
+    # onnxruntime's errors share no base but Exception.
+    except Exception as error:
+        lines = str(error).strip().splitlines() or ["no reason given"]
+        raise InputError("running the ONNX graph", found=lines[0][:300]) from error
 
 
 def fixed_batch(inputs: Sequence[TensorSpec]) -> int | None:

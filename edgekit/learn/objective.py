@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 from edgekit.core.options import Options
-from edgekit.core.registry import registry
 from edgekit.learn.contracts import OUTPUT, Batch, Method, Teacher, TeacherProvider, Terms
 from edgekit.learn.losses.cross_entropy import CrossEntropy
 from edgekit.learn.taps import TapRecorder, tap_shapes
@@ -42,7 +41,7 @@ class Objective:
         label_loss: Loss of the hard labels.
         label_weight: Its weight; at 0 labels are not looked at.
         provider: Runs the teacher, or None without one.
-        terms: The methods' parts by name.
+        terms: The methods' parts; a name that comes again gets the number of its method.
     """
 
     def __init__(
@@ -52,13 +51,13 @@ class Objective:
         label_loss: CrossEntropy,
         label_weight: float = 1.0,
         provider: TeacherProvider | None = None,
-        terms: dict[str, Terms] | None = None,
+        terms: Sequence[Terms] = (),
     ) -> None:
         self._student = student
         self._label_loss = label_loss
         self._label_weight = label_weight
         self._provider = provider
-        self._terms = terms or {}
+        self._terms = tuple(terms)
 
     def __call__(self, batch: Batch) -> dict[str, torch.Tensor]:
         """Return named terms, shape () each; their sum is minimised."""
@@ -69,14 +68,14 @@ class Objective:
             found[LABELS] = self._label_weight * loss
         if self._provider is not None:
             teacher = self._provider(batch)
-            for method, terms in self._terms.items():
+            for number, terms in enumerate(self._terms, start=1):
                 for name, value in terms(student, teacher, batch).items():
-                    found[name if name not in found else f"{method}.{name}"] = value
+                    found[name if name not in found else f"{name}#{number}"] = value
         return found
 
     def adapters(self) -> list[nn.Parameter]:
         """Return the parameters of methods that are trained along with the student."""
-        modules = [terms for terms in self._terms.values() if isinstance(terms, nn.Module)]
+        modules = [terms for terms in self._terms if isinstance(terms, nn.Module)]
         return [parameter for module in modules for parameter in module.parameters()]
 
 
@@ -116,17 +115,5 @@ def make_objective(
         label_loss=label_loss,
         label_weight=min(method.hard_label_weight for method in methods),
         provider=provider,
-        terms={
-            name: method.build(shapes, theirs)
-            for name, method in zip(_names(lesson.methods), methods, strict=True)
-        },
+        terms=[method.build(shapes, theirs) for method in methods],
     )
-
-
-def _names(methods: tuple[Options, ...]) -> list[str]:
-    names: list[str] = []
-    for method in methods:
-        name = registry("methods").name_of(type(method))
-        count = sum(known.partition("#")[0] == name for known in names)
-        names.append(f"{name}#{count + 1}" if count else name)
-    return names

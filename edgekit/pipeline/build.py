@@ -21,13 +21,12 @@ from edgekit.core.report import BuildReport, DeviceReport, EngineReport, Mismatc
 from edgekit.core.schema import to_plain
 from edgekit.core.target import Target, load_target
 from edgekit.pipeline.budget import judge
-from edgekit.pipeline.bundle import BundleFacts, write_bundle
+from edgekit.pipeline.bundle import BundleFacts, write_bundle, write_index
 from edgekit.pipeline.keys import entries_of
 from edgekit.pipeline.manifest import Lineage
 from edgekit.pipeline.plan import Plan, make_plan
 from edgekit.pipeline.race import Selection, select_engine
 from edgekit.pipeline.recipe import Recipe, load_recipe
-from edgekit.pipeline.report import index
 from edgekit.pipeline.run import PlanRun, Settings, StageRun, run_plans
 from edgekit.pipeline.store import Store
 
@@ -143,7 +142,7 @@ def run_build(request: BuildRequest, progress: Progress) -> list[BuildReport]:
         if selection is not None and selection.winner is None:
             errors.append((run.plan.target.name, _no_engine(selection)))
     if len(reports) > 1 and any(report.output for report in reports):
-        index.write(request.output, reports)
+        write_index(reports, request.output)
     if errors:
         target, error = errors[0]
         if len(plans) > 1:

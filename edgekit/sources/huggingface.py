@@ -130,15 +130,7 @@ class Huggingface(Options, frozen=True, kw_only=True):
             channels = int(getattr(found.config, "num_channels", 3))
             return (TensorSpec(_IMAGE_INPUT, "float32", (None, channels, height, width)),)
         if _TEXT_INPUTS.issuperset(names):
-            given = _data_shape(ctx, 2)
-            length = self.sequence_length or (given[1] if given else _SEQUENCE_LENGTH)
-            longest = getattr(found.config, "max_position_embeddings", None)
-            if longest is not None and length > longest:
-                raise InputError(
-                    f"sequence_length of '{self.huggingface}'",
-                    found=str(length),
-                    expected=f"at most {longest}, the positions this model knows",
-                )
+            length = self._length(found, ctx)
             return tuple(TensorSpec(name, "int64", (None, length)) for name in names)
         raise InputError(
             f"the inputs of a {found.config.model_type} model",
@@ -146,6 +138,19 @@ class Huggingface(Options, frozen=True, kw_only=True):
             expected=f"{_IMAGE_INPUT}, or some of {', '.join(sorted(_TEXT_INPUTS))}",
             hint="Give the model as an .onnx file exported elsewhere",
         )
+
+    def _length(self, found: Pretrained, ctx: StageContext) -> int:
+        longest = int(getattr(found.config, "max_position_embeddings", 0)) or None
+        given = _data_shape(ctx, 2)
+        usual = min(_SEQUENCE_LENGTH, longest or _SEQUENCE_LENGTH)
+        length = self.sequence_length or (given[1] if given else usual)
+        if longest is not None and length > longest:
+            raise InputError(
+                f"sequence_length of '{self.huggingface}'",
+                found=str(length),
+                expected=f"at most {longest}, the positions this model knows",
+            )
+        return length
 
 
 def _data_shape(ctx: StageContext, num_dims: int) -> tuple[int, ...] | None:

@@ -161,19 +161,13 @@ def _fit_data(own: tuple[TensorSpec, ...], ctx: StageContext) -> tuple[TensorSpe
 def _probe_outputs(
     graph: onnx.ModelProto, inputs: tuple[TensorSpec, ...], batch: int | None, path: Path
 ) -> tuple[TensorSpec, ...]:
-    from edgekit.compiler.session import open_session
     from edgekit.evaluation.golden import synthetic_inputs
+    from edgekit.evaluation.predict import run_whole
 
     size = batch or _NUM_ITEMS
-    session = open_session(graph, optimization="off")
-    names = [info.name for info in graph.graph.output]
-    try:
-        found = session.run(names, synthetic_inputs(inputs, seed=0, num_items=size))
-    # onnxruntime's errors share no base but Exception.
-    except Exception as error:
-        lines = str(error).strip().splitlines() or ["no reason given"]
-        raise InputError(f"trying {path} with {size} items", found=lines[0][:300]) from error
-    for name, array in zip(names, found, strict=True):
+    values = synthetic_inputs(inputs, seed=0, num_items=size)
+    found = run_whole(graph, values, optimize=False)
+    for name, array in found.items():
         if array.ndim < 1 or array.shape[0] != size:
             raise InputError(
                 f"reading {path}: output '{name}'",
@@ -182,7 +176,7 @@ def _probe_outputs(
             )
     return tuple(
         TensorSpec(name, array.dtype.name, (batch, *array.shape[1:]))
-        for name, array in zip(names, found, strict=True)
+        for name, array in found.items()
     )
 
 

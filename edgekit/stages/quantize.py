@@ -13,6 +13,7 @@ from edgekit.core.model import ModelHandle, ModelKind
 from edgekit.core.options import Meta, Options, default_variant, variant
 from edgekit.core.stage import StageContext, StageResult
 from edgekit.core.target import Target
+from edgekit.zoo.quiet import quiet
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -123,7 +124,8 @@ class Quantize(Options, frozen=True, kw_only=True):
         self.check(ctx.target, has_data=ctx.data is not None)
         require_module("onnxruntime.quantization", "onnx")
         if self.search is not None:
-            require_module("torchao", "nc")
+            with quiet():  # it greets on import
+                require_module("neural_compressor.torch.quantization", "nc")
         from edgekit.evaluation.inputs import fit_inputs
 
         assert ctx.data is not None

@@ -110,7 +110,7 @@ def read_pretrained(folder: Path, task: Task | None) -> Pretrained:
                 found=f"{type(error).__name__}: {_first_line(error)}",
                 hint="The download may be incomplete, or config.json is of another model",
             ) from error
-    _require_complete(folder, chosen, loading["missing_keys"])
+    _require_complete(folder, chosen, _zero_unused(model, chosen, loading["missing_keys"]))
     return Pretrained(model.eval(), config, chosen)
 
 
@@ -196,6 +196,17 @@ def _check_shards(folder: Path, index: Path) -> None:
                 f"{index} names weights in '{name}'",
                 expected="safetensors files beside it",
             )
+
+
+def _zero_unused(model: PreTrainedModel, task: Task, missing: Sequence[str]) -> list[str]:
+    """Set weights to zero that no output depends on, and return the others that are missing."""
+    # Many text encoders are saved without the pooler, which features do not go through.
+    unused = [
+        name for name in missing if task == "feature-extraction" and name.startswith("pooler.")
+    ]
+    for name in unused:
+        model.get_parameter(name).data.zero_()
+    return [name for name in missing if name not in unused]
 
 
 def _require_complete(folder: Path, task: Task, missing: Sequence[str]) -> None:

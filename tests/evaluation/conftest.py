@@ -68,7 +68,7 @@ def onnx_model(tmp_path: Path) -> Callable[..., ModelHandle]:
 def make_context(tmp_path: Path) -> MakeContext:
     """Build a context whose folders are below `tmp_path`."""
 
-    def make(**options: Any) -> StageContext:
+    def make(**options: object) -> StageContext:
         for name in ("work", "scratch", "cache"):
             (tmp_path / name).mkdir(exist_ok=True)
         return StageContext(

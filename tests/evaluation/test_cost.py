@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from edgekit.compiler.onnx_file import specialise
@@ -14,7 +15,7 @@ from edgekit.evaluation.cost import count_macs, count_params, onnx_cost
 
 
 def graph_of(
-    nodes: list[onnx.NodeProto], shape: list[Any], result: list[Any], **weights: Any
+    nodes: list[onnx.NodeProto], shape: list[Any], result: list[Any], **weights: NDArray[Any]
 ) -> onnx.GraphProto:
     graph = helper.make_graph(
         nodes,
@@ -27,7 +28,7 @@ def graph_of(
     return specialise(helper.make_model(graph, opset_imports=opset, ir_version=10)).graph
 
 
-def zeros(*shape: int) -> Any:
+def zeros(*shape: int) -> NDArray[Any]:
     return np.zeros(shape, np.float32)
 
 

@@ -109,5 +109,5 @@ def test_data_that_does_not_fit_is_refused(onnx_model: MakeModel, data: Data) ->
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="golden.json does not exist"):
+    with pytest.raises(InputError, match=r"golden\.json does not exist"):
         read_golden(tmp_path)

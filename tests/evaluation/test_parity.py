@@ -73,8 +73,8 @@ def test_a_failure_says_how_far_apart_and_where() -> None:
     layer = Divergence(layer="block1.conv", op="Conv", value="conv2d_3", snr_db=12.34)
     with pytest.raises(
         StageError,
-        match=r"comparing torch and ONNX: found SNR 20\.0 dB.* 'block1\.conv' \(Conv, SNR 12\.3 dB\)"
-        r", expected at least 60 dB",
+        match=r"comparing torch and ONNX: found SNR 20\.0 dB.* "
+        r"'block1\.conv' \(Conv, SNR 12\.3 dB\), expected at least 60 dB",
     ):
         require_parity(
             {"y": SCORES},

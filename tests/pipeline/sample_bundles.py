@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -39,13 +38,13 @@ def payload(folder: Path) -> Path:
     return folder
 
 
-def lineage(stage: str, payload: str = "1", **fields: Any) -> Lineage:
+def lineage(stage: str, payload: str = "1", **fields: object) -> Lineage:
     """One stage of a lineage whose key follows from its fields."""
     key = "".join(f"{name}{value}" for name, value in fields.items())
     return Lineage(stage=stage, key=f"{stage}{key}" * 4, payload=payload * 64, fields=fields)
 
 
-def facts(*stages: Lineage, **changes: Any) -> BundleFacts:
+def facts(*stages: Lineage, **changes: object) -> BundleFacts:
     """What a manifest says."""
     found = BundleFacts(
         recipe="quickstart",

@@ -28,12 +28,12 @@ def engine(name: str, p50: float | None = None, disqualified: str | None = None)
         latency = Latency(
             p50_ms=p50, p90_ms=2 * p50, p99_ms=3 * p50, min_ms=p50, num_runs=9, num_threads=1
         )
-    return EngineReport(
-        engine=name, size_bytes=2**20, latency=latency, disqualified=disqualified
-    )
+    return EngineReport(engine=name, size_bytes=2**20, latency=latency, disqualified=disqualified)
 
 
-def statuses(budget: Budget, *stages: StageReport, selected: EngineReport | None = None) -> list[str]:
+def statuses(
+    budget: Budget, *stages: StageReport, selected: EngineReport | None = None
+) -> list[str]:
     verdicts = judge(budget, metric="top-1", stages=stages, selected=selected, is_emulated=True)
     return [f"{verdict.name}: {verdict.status}" for verdict in verdicts]
 

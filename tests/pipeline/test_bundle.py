@@ -347,9 +347,8 @@ def test_a_disk_that_takes_no_more_leaves_the_old_bundle(tmp_path: Path) -> None
 
 
 def test_several_bundles_get_an_index(tmp_path: Path) -> None:
-    reports = []
-    for sample in (sample_reports.emulated(), sample_reports.measured()):
-        reports.append(bundle(tmp_path, report=sample).report)
+    samples = sample_reports.emulated(), sample_reports.measured()
+    reports = [bundle(tmp_path, report=sample).report for sample in samples]
     path = write_index(reports, tmp_path / "dist")
     assert path == tmp_path / "dist" / "index.html"
     before = path.stat().st_mtime_ns

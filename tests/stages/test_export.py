@@ -4,7 +4,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -30,7 +29,7 @@ from edgekit.zoo.exporters import dynamo
 from edgekit.zoo.exporters.dynamo import export_module
 
 
-def context(folder: Path, **options: Any) -> StageContext:
+def context(folder: Path, **options: object) -> StageContext:
     for name in ("work", "scratch", "cache"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     return StageContext(
@@ -317,7 +316,7 @@ def test_an_opset_that_the_exporter_does_not_reach_is_refused() -> None:
             # The axes of ReduceMean are an input from opset 18 on, and an attribute before.
             return x + x.mean(1, keepdim=True)
 
-    with pytest.raises(StageError, match="found opset 18.* expected opset 17"):
+    with pytest.raises(StageError, match=r"found opset 18.* expected opset 17"):
         export_module(Mean(), X, Y, opset=17)
 
 

@@ -177,13 +177,14 @@ def _item(entry: Any, names: dict[nn.Module, str]) -> _Item:  # noqa: ANN401 - t
 
 
 def _obstacle(traced: _Traced, ignored: frozenset[str], calls: dict[str, int]) -> str | None:
+    if any(item.is_last for item in traced.items):
+        return "reaches the model's output"
+    hits = sorted(item.name for item in traced.items if item.kind == "out" and item.name in ignored)
+    if hits:
+        return f"'{hits[0]}' is ignored"
     for item in traced.items:
-        if item.is_last:
-            return "reaches the model's output"
-        if item.kind == "out" and item.name in ignored:
-            return f"'{item.name}' is ignored"
         if _is_parameter(item.layer) or (item.name in calls and not _is_supported(item.layer)):
-            what = item.name or "a raw parameter"
+            what = f"'{item.name}'" if item.name else "a raw parameter"
             return f"passes through {what} ({type(item.layer).__name__})"
         if calls.get(item.name, 0) > 1:
             return f"'{item.name}' is used more than once"

@@ -64,7 +64,7 @@ def gradient_statistics(
         if not torch.isfinite(loss):
             raise StageError(
                 "collecting gradients for importance scores",
-                found=f"a loss of {float(loss)}",
+                found=f"a loss of {loss.item()}",
                 expected="a finite loss",
                 hint="The model has diverged, or the inputs are not scaled as in training",
             )

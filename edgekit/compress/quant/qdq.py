@@ -179,6 +179,8 @@ def write_qdq(
         quantizer.model.topological_sort()  # new nodes were put at the end
     written: onnx.ModelProto = quantizer.model.model
     written.producer_name, written.producer_version = "edgekit", ""
+    del written.metadata_props[:]
+    del written.graph.value_info[:]  # types are found again by whoever needs them
     onnx.checker.check_model(written)
     return written
 

@@ -22,6 +22,7 @@ _ROW = 30.0
 _BOTTOM = 44.0
 _CHAR = 7.4  # mean width of a character at 12 units in the widest of the system fonts
 _NUM_TICKS = 4
+_FAR = 4.0
 
 Style = Literal["dots", "bars"]
 Scale = Literal["linear", "log"]
@@ -47,7 +48,7 @@ class Mark(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Limit(msgspec.Struct, frozen=True):
-    """Hold a budget drawn as a line."""
+    """Hold a budget drawn as a line; one far above all bars is only named, at the right."""
 
     value: float
     text: str
@@ -134,6 +135,12 @@ def draw(chart: Chart) -> Markup:
     )
 
 
+def is_far(chart: Chart) -> bool:
+    """Tell whether a chart's limit would leave no room for its bars."""
+    highest = max(mark.until or mark.value for mark in chart.marks)
+    return chart.limit is not None and chart.style == "bars" and chart.limit.value > _FAR * highest
+
+
 def nice_ticks(low: float, high: float, num: int) -> tuple[float, ...]:
     """Return about `num` round values, the first at or below `low`, the last at or above `high`."""
     step = _nice((high - low) / max(num - 1, 1))
@@ -162,7 +169,7 @@ def log_ticks(low: float, high: float, base: float) -> tuple[float, ...]:
 def _ticks(chart: Chart) -> tuple[float, ...]:
     values = [mark.value for mark in chart.marks]
     values += [mark.until for mark in chart.marks if mark.until is not None]
-    values += [chart.limit.value] if chart.limit is not None else []
+    values += [chart.limit.value] if chart.limit is not None and not is_far(chart) else []
     if chart.scale == "log":
         return log_ticks(min(values), max(values), chart.base)
     if chart.style == "bars":
@@ -248,6 +255,9 @@ def _whisker(start: float, end: float, y: float) -> list[Markup]:
 def _limit(chart: Chart, frame: _Frame) -> Markup | None:
     if chart.limit is None:
         return None
+    if is_far(chart):
+        text = f"{chart.limit.text} \u2192"
+        return tag("text", text, x=_WIDTH, y=frame.top - 12, class_="limit-text far")
     x = frame.x(chart.limit.value)
     # The text stays inside the drawing wherever the line is.
     half = len(chart.limit.text) * _CHAR / 2

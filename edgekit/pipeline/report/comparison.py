@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import msgspec
 from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from edgekit.pipeline.compare import Comparison, Side
-from edgekit.pipeline.judgement import Row
 from edgekit.pipeline.report import figures, markdown, terminal, wording
 from edgekit.pipeline.report.foreign import printable
+
+if TYPE_CHECKING:
+    from edgekit.pipeline.compare import Comparison, Side
+    from edgekit.pipeline.judgement import Row
 
 _STYLES = {
     "better": "green",

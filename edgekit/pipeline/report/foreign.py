@@ -10,7 +10,7 @@ _DIRECTION = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u
 
 def printable(text: str) -> str:
     """Return `text` on one line, with what could steer a terminal or a browser replaced."""
-    return "".join(_harmless(char) for char in text)
+    return text if text.isprintable() else "".join(_harmless(char) for char in text)
 
 
 def _harmless(char: str) -> str:

@@ -52,7 +52,7 @@ def _latency(report: BuildReport) -> Chart | None:
         name="race",
         title="Latency by engine",
         description=_describe(marks, "Median latency of one inference"),
-        axis="ms per inference: bar p50, whisker p90",
+        axis="ms per inference, bar p50, line p90",
         marks=tuple(marks),
         tick=lambda value: _plain_zeros(figures.milliseconds(value)).removesuffix(" ms"),
         limit=_limit(report, "latency_ms.p50", 1.0),
@@ -139,7 +139,7 @@ def _size_chart(
     shown = [mark for mark in marks if mark.value > 0]
     if len(shown) < 2:
         return None
-    values = [mark.value for mark in shown] + ([limit.value] if limit else [])
+    values = [mark.value for mark in shown]
     is_wide = max(values) / min(values) > _LOG_FROM
     return Chart(
         name=name,

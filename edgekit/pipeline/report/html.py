@@ -198,9 +198,9 @@ def _stage_notes(report: BuildReport) -> Markup | None:
         others = table(f"More figures of {row.label}", ("Figure", "Value"), row.others, (1,))
         encoded = msgspec.json.encode(stage.details, order="sorted")
         text = msgspec.json.format(encoded, indent=2).decode()
-        details = tag("pre", _lines(text)) if stage.details else None
+        details = tag("pre", _lines(text), tabindex="0") if stage.details else None
         notes.append(tag("details", tag("summary", f"More about {row.label}"), others, details))
-    return join(*notes) if notes else None
+    return tag("div", *notes, class_="notes") if notes else None
 
 
 def _lines(text: str) -> Markup:

@@ -137,7 +137,7 @@ def mismatch_lines(report: BuildReport) -> tuple[str, ...]:
 def device_line(report: BuildReport) -> str:
     """Say where the figures come from."""
     device = report.device
-    if device is None:
+    if device is None or device.kind == "none":
         return ""
     parts = [
         device.runner.rstrip(":"),

@@ -37,7 +37,8 @@ def _accuracy(report: BuildReport) -> Iterator[_Tile]:
         note = f"after {printable(last.label)}"
         if first is not last:
             change = figures.typeset(figures.change(new - old))
-            note = f"{change} from {figures.quantity(old, '')}"
+            since = f"{change} from {figures.quantity(old, '')}"
+            note = f"as after {printable(first.label)}" if change == "0" else since
         yield printable(report.metric), figures.quantity(new, ""), note
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -99,7 +100,8 @@ def export_transformer(
         mine = [spec.name for spec in inputs]
         rename_inputs(graph.graph, dict(zip(module.inputs, mine, strict=True)))
         del graph.graph.value_info[:]
-        tidy(graph, inputs, outputs, _scopes(graph.graph))
+        modules = {name for name, _ in module.model.named_modules()}
+        tidy(graph, inputs, outputs, _scopes(graph.graph, modules))
         slim: onnx.ModelProto = slimmer.slim(graph)
     tidy(slim, inputs, outputs, _kept_scopes(slim.graph))
     return slim
@@ -125,13 +127,22 @@ def _require_names(infos: Sequence[onnx.ValueInfoProto], names: Sequence[str], w
         )
 
 
-def _scopes(graph: onnx.GraphProto) -> dict[str, str]:
+def _scopes(graph: onnx.GraphProto, modules: Set[str]) -> dict[str, str]:
     # The tracer names a node by its module's path: `/layer.0/dense/MatMul`.
     scopes = {}
     for node in graph.node:
         path = [part for part in node.name.split("/")[:-1] if part]
-        scopes[node.name] = ".".join(path)
+        scopes[node.name] = _module_name(path, modules)
     return scopes
+
+
+def _module_name(path: Sequence[str], modules: Set[str]) -> str:
+    # A sequence and its member are `layer/layer.1` to the tracer and `layer.1` to the model.
+    short = [
+        part for part, after in itertools.pairwise([*path, ""]) if not after.startswith(f"{part}.")
+    ]
+    name = ".".join(short)
+    return name if name in modules else ".".join(path)
 
 
 def _kept_scopes(graph: onnx.GraphProto) -> dict[str, str]:
