@@ -14,7 +14,7 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from edgekit.core.report import BuildReport
-    from edgekit.devices.doctor import Check
+    from edgekit.devices.session import Check
     from edgekit.pipeline.build import BuildRequest
     from edgekit.pipeline.catalog import EntryHelp
     from edgekit.pipeline.compare import Comparison

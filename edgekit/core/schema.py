@@ -80,7 +80,7 @@ def resolve_struct(
         elif name in value:
             resolved[name] = resolve(value[name], field.annotation, where.at(name))
         elif field.required:
-            raise InputError(f"{where}: option '{name}' is missing", expected=field.help)
+            raise InputError(f"{where}: option '{name}' is missing", hint=field.help)
     try:
         return kind(**resolved)
     except EdgekitError as error:

@@ -26,18 +26,10 @@ MARKING = "EDGEKIT_MARK" in os.environ
 COUNTS = frozenset({"num_items", "warmup_runs", "num_runs", "num_threads"})
 FIELDS = COUNTS | {"schema", "engine", "model", "inputs", "outputs", "mode"}
 INPUT_FIELDS = frozenset({"name", "file", "dtype", "shape"})
-ORT_TYPES = {
-    "tensor(float)": "float32",
-    "tensor(float16)": "float16",
-    "tensor(double)": "float64",
-    "tensor(bool)": "bool",
-    **{
-        f"tensor({kind}{bits})": f"{kind}{bits}"
-        for kind in ("int", "uint")
-        for bits in (8, 16, 32, 64)
-    },
+INTEGERS = [f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)]
+ORT_TYPES = {"tensor(float)": "float32", "tensor(double)": "float64"} | {
+    f"tensor({name})": name for name in ("bool", "float16", *INTEGERS)
 }
-
 
 # onnxruntime ships no types, and numpy is loaded only once the job is known to make sense.
 Session: TypeAlias = Any

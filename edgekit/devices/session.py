@@ -216,7 +216,7 @@ class FolderSession:
             raise DeviceError(
                 doing,
                 found=f"no end after {self._machine.timeout_s:g} s",
-                hint="Use fewer items or runs, or a longer timeout of the runner",
+                hint="Measure fewer images or runs, for example --set profile.num_images=100",
             )
         signal = signal_name(ended.returncode)
         if signal is not None:

@@ -15,7 +15,10 @@ from edgekit.core.yaml_file import load_yaml
 from edgekit.pipeline.recipe import Recipe
 
 KINDS: tuple[str, ...] = ("targets", "recipes", *FOLDERS)
-SCHEMAS = {"recipe": (Recipe, "edgekit recipe"), "target": (Target, "edgekit target")}
+SCHEMAS: dict[str, tuple[type[msgspec.Struct], str]] = {
+    "recipe": (Recipe, "edgekit recipe"),
+    "target": (Target, "edgekit target"),
+}
 
 
 class EntryHelp(msgspec.Struct, frozen=True, kw_only=True):

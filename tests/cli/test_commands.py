@@ -16,7 +16,19 @@ FRAMEWORKS = (
     "torch_pruning torchao PIL"
 )
 GOLDEN = Path(__file__).parent / "golden"
-COMMANDS = "build cache compare device init list plan profile schema show verify".split()
+COMMANDS = (
+    "build",
+    "cache",
+    "compare",
+    "device",
+    "init",
+    "list",
+    "plan",
+    "profile",
+    "schema",
+    "show",
+    "verify",
+)
 
 
 def edgekit(
@@ -100,14 +112,12 @@ def test_every_command_has_a_golden_help() -> None:
 
 
 def test_plan_lists_stages_and_what_they_share(tmp_path: Path) -> None:
-    done = edgekit(
-        "plan", "-r", "quickstart", "-t", "rpi4", "-t", "host", "--json", cwd=tmp_path
-    )
+    done = edgekit("plan", "-r", "quickstart", "-t", "rpi4", "-t", "host", "--json", cwd=tmp_path)
     rows = json.loads(done.stdout)
-    labels = "model train prune export quantize compile profile".split()
+    labels = ["model", "train", "prune", "export", "quantize", "compile", "profile"]
     assert [[stage["label"] for stage in row["stages"]] for row in rows] == [labels, labels]
     shared = [stage["label"] for stage in rows[0]["stages"] if stage["shared_with"] == ["host"]]
-    assert shared == "model train prune export quantize".split()
+    assert shared == labels[:5]
     assert {stage["status"] for stage in rows[0]["stages"]} == {"run"}
 
 

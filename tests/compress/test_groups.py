@@ -94,6 +94,21 @@ def test_a_sum_into_the_output_protects_all_its_sides() -> None:
     assert list(coupling.untouched.values()) == ["reaches the model's output"]
 
 
+def test_an_inner_value_that_is_also_an_output_protects_its_group() -> None:
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Linear(4, 6), nn.Linear(6, 3)
+
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            inner = self.first(x).relu()
+            return self.second(inner), inner
+
+    coupling = find_groups(Two(), (torch.randn(2, 4),))
+    assert not coupling.groups
+    assert coupling.untouched["first"] == "reaches the model's output"
+
+
 @pytest.mark.parametrize("pattern", ["grouped", "grouped.0", "group*"])
 def test_an_ignored_layer_keeps_its_channels(pattern: str) -> None:
     coupling = find_groups(settled(Mixed()), (images(),), ignored=[pattern])

@@ -50,7 +50,7 @@ def test_all_entries_import_without_a_framework() -> None:
 
 
 def test_unknown_name_offers_the_nearest() -> None:
-    with pytest.raises(InputError, match="unknown dataset 'digit'.*Did you mean 'digits'"):
+    with pytest.raises(InputError, match=r"unknown dataset 'digit'.*Did you mean 'digits'"):
         registry("datasets").get("digit")
 
 

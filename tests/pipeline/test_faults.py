@@ -40,8 +40,10 @@ def start(folder: Path, name: str, epochs: int, *more: str) -> subprocess.Popen[
         "PYTHONPATH": os.pathsep.join(sys.path),
     }
     return subprocess.Popen(
-        [sys.executable, "-m", "edgekit", "build", "-r", "./mine.yaml", "-o", name]
-        + ["--num-threads", "1", "--json", *more],
+        [
+            *(sys.executable, "-m", "edgekit", "build", "-r", "./mine.yaml", "-o", name),
+            *("--num-threads", "1", "--json", *more),
+        ],
         cwd=folder,
         env=environment,
         stdout=subprocess.PIPE,

@@ -36,12 +36,9 @@ def recipe(stages: str, *overrides: str) -> Recipe:
 def test_shipped_recipe_plans_for_every_shipped_target(name: str) -> None:
     chosen = load_recipe(name)
     for target in asset_names("targets"):
-        try:
-            plan = make_plan(chosen, load_target(target))
-        except InputError as error:
-            assert "is not there" in str(error) or "install" in str(error), error
-            pytest.skip(str(error))
-        assert [stage.label for stage in plan.stages][0] == "model"
+        plan = make_plan(chosen, load_target(target))
+        assert plan.stages[0].label == "model"
+        assert plan.stages[-1].is_measuring
 
 
 @pytest.mark.parametrize("name", asset_names("targets"))
@@ -57,11 +54,11 @@ def test_host_target_is_this_machine() -> None:
 
 
 def test_unknown_names_offer_the_nearest() -> None:
-    with pytest.raises(InputError, match="unknown target 'rpi-4'.*Did you mean 'rpi4'"):
+    with pytest.raises(InputError, match=r"unknown target 'rpi-4'.*Did you mean 'rpi4'"):
         load_target("rpi-4")
-    with pytest.raises(InputError, match="unknown recipe 'quikstart'.*'quickstart'"):
+    with pytest.raises(InputError, match=r"unknown recipe 'quikstart'.*'quickstart'"):
         load_recipe("quikstart")
-    with pytest.raises(InputError, match="recipe file 'no/such.yaml' does not exist"):
+    with pytest.raises(InputError, match=r"recipe file 'no/such\.yaml' does not exist"):
         find_asset("recipes", "no/such.yaml")
 
 
@@ -96,7 +93,7 @@ def test_version_line_is_demanded() -> None:
         ("  - trian: {}", r"mine.yaml:\d+: stages\[0\]: unknown stage 'trian'.*'train'"),
         ("  - train: {epoch: 1}", r"mine.yaml:7: stages\[0\] 'train'.epoch: unknown option"),
         ("  - prune: {ratio: 1.5}", r"stages\[0\] 'prune'.ratio is 1.5: expected float < 1.0"),
-        ("  - prune: {importance: size}", r"unknown importance.* 'size'"),
+        ("  - prune: {ratio: 0.5, importance: size}", r"unknown importance.* 'size'"),
         ("  []", r"stages is \[\]: expected array of length >= 1"),
     ],
 )
@@ -180,5 +177,5 @@ def test_int8_without_data_is_refused(tmp_path: Path) -> None:
 def test_data_that_is_nothing_known_is_refused(tmp_path: Path) -> None:
     model = tmp_path / "net.onnx"
     model.write_bytes(b"")
-    with pytest.raises(InputError, match="--data 'digts' is neither.*'digits'"):
+    with pytest.raises(InputError, match=r"--data 'digts' is neither.*'digits'"):
         recipe_for_model(model, data="digts", precision="fp32")

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from edgekit.core.errors import DeviceError, EdgekitError, InputError
+from edgekit.core.files import write_atomic
 from edgekit.core.metric import Metric
 from edgekit.core.model import ModelHandle, ModelKind, TensorSpec
 from edgekit.core.stage import StageResult
@@ -64,9 +65,14 @@ def test_entry_is_found_again_with_everything_it_holds(tmp_path: Path) -> None:
 
 def test_failure_leaves_nothing_behind(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    with pytest.raises(RuntimeError, match="boom"), store.workspace(parts().key) as folder:
-        (folder / "payload" / "half").write_bytes(b"half")
-        raise RuntimeError("boom")
+
+    def fail() -> None:
+        with store.workspace(parts().key) as folder:
+            (folder / "payload" / "half").write_bytes(b"half")
+            raise RuntimeError("boom")
+
+    with pytest.raises(RuntimeError, match="boom"):
+        fail()
     assert store.find(parts().key) is None
     assert list((tmp_path / "tmp").iterdir()) == []
 
@@ -159,6 +165,11 @@ def test_store_that_is_not_writable_is_refused(tmp_path: Path) -> None:
         Store(blocked / "store")
 
 
+def fill_too_much(store: Store) -> None:
+    with store.workspace(parts(seed=9).key) as folder:
+        write_atomic(folder / "payload" / "weights.bin", b"x" * 400_000)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")
 def test_disk_full_keeps_finished_stages_and_says_so(tmp_path: Path) -> None:
     mount = tmp_path / "small"
@@ -171,10 +182,7 @@ def test_disk_full_keeps_finished_stages_and_says_so(tmp_path: Path) -> None:
         kept = fill(store, parts(), b"x" * 1000)
         (mount / "ballast").write_bytes(b"x" * 150_000)
         with pytest.raises(DeviceError, match=r"no space left.*finished stages are kept") as error:
-            from edgekit.core.files import write_atomic
-
-            with store.workspace(parts(seed=9).key) as folder:
-                write_atomic(folder / "payload" / "weights.bin", b"x" * 400_000)
+            fill_too_much(store)
         assert error.value.exit_code == 4
         assert store.find(kept.key) == kept
         assert store.find(parts(seed=9).key) is None

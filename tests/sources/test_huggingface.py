@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -361,24 +359,13 @@ def test_a_folder_that_is_not_there_is_named(place: str) -> None:
         find_folder(place, None)
 
 
-def test_an_id_that_cannot_be_downloaded_names_the_alternative() -> None:
-    script = (
-        "from edgekit.core.errors import InputError\n"
-        "from edgekit.sources.huggingface import Huggingface\n"
-        "from edgekit.zoo.pretrained import find_folder\n"
-        "try:\n    find_folder('edgekit/no-such-model', None)\n"
-        "except InputError as error:\n    print(error)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        env={"HF_HUB_OFFLINE": "1", "PYTHONPATH": str(Path(__file__).parents[2])},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert "is no local folder and could not be downloaded" in done.stdout
-    assert "give the path of its folder" in done.stdout
-    assert done.stderr == ""
+def test_an_id_that_cannot_be_downloaded_names_the_alternative(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(InputError, match=r"could not be downloaded.* give the path of its folder"):
+        find_folder("edgekit/no-such-model", None)
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize(

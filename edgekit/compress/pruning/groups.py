@@ -149,7 +149,7 @@ def _trace(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> Iterator[_Tra
 
     with torch.enable_grad():
         graph = torch_pruning.DependencyGraph().build_dependency(
-            module, example_inputs=inputs, verbose=False
+            module, example_inputs=inputs, output_transform=_mark_outputs, verbose=False
         )
     names = {part: name for name, part in module.named_modules()}
     order = {name: index for index, name in enumerate(names.values())}
@@ -161,6 +161,14 @@ def _trace(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> Iterator[_Tra
             num_channels=len(entries[0].idxs),
             items=items,
         )
+
+
+def _mark_outputs(outputs: Any) -> list[torch.Tensor]:  # noqa: ANN401 - what a model gives
+    """Put an operation behind every output, so that one that is also used inside is seen to end."""
+    import torch
+
+    found = outputs if isinstance(outputs, (tuple, list)) else (outputs,)
+    return [output * 1.0 for output in found if isinstance(output, torch.Tensor)]
 
 
 def _item(entry: Any, names: dict[nn.Module, str]) -> _Item:  # noqa: ANN401 - torch-pruning's

@@ -53,6 +53,7 @@ class Local(Options, frozen=True, kw_only=True):
         )
         seen = msgspec.to_builtins(info)
         seen["measures"] = sorted(info.measures)
+        del seen["memory_mib"]  # a virtual machine's differs from start to start
         return msgspec.structs.replace(info, fingerprint=sha256_json([seen, _programs()]))
 
     def open(
