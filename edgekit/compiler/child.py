@@ -21,6 +21,7 @@ import msgspec
 from edgekit.compiler.aot.build_library import CompileJob, Watch, build_library, read_model
 from edgekit.compiler.engine_build import EngineBuild
 from edgekit.core.errors import DeviceError, EdgekitError, InputError, StageError
+from edgekit.core.files import explain_os_errors
 
 if TYPE_CHECKING:
     import tvm
@@ -74,7 +75,9 @@ def main(arguments: list[str]) -> int:
         os.write(descriptor, msgspec.json.encode(event) + b"\n")
 
     try:
-        send(Event(build=_build(job, folder, send)))
+        with explain_os_errors(Path(job.out)):
+            build = _build(job, folder, send)
+        send(Event(build=build))
     except (InputError, StageError, DeviceError) as error:
         send(Event(failure=_failure(error)))
     except MemoryError:
@@ -88,6 +91,7 @@ def _build(job: CompileJob, folder: Path, send: Callable[[Event], None]) -> Engi
         detail=lambda name: send(Event(detail=name)),
     )
     model = read_model(job, watch)
+    watch.detail("package 'tvm'")
     import tvm
 
     # TVM's own handler walks the stack for a minute before the process ends.

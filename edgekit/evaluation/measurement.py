@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,14 +13,14 @@ from edgekit.compiler.engine_build import EngineBuild, read_engine_build
 from edgekit.compiler.onnx_file import has_qdq, load_onnx
 from edgekit.core.metric import Metric
 from edgekit.core.progress import Progress
-from edgekit.core.registry import registry
 from edgekit.core.report import DeviceReport, EngineReport, Mismatch
 from edgekit.core.target import Target, load_target
 from edgekit.data.tensors import write_tensors
-from edgekit.devices.identity import split_uri
 from edgekit.devices.job import Job, JobResult, TensorFile
 from edgekit.devices.measure import doubts, refuse_throttled, summarise
+from edgekit.devices.session import open_session
 from edgekit.evaluation.accuracy import score
+from edgekit.evaluation.engine_fault import locate_engine_fault
 from edgekit.evaluation.golden import Golden, read_golden
 from edgekit.evaluation.inputs import fit_inputs
 from edgekit.evaluation.parity import Tolerance, require_parity
@@ -146,11 +147,10 @@ def measure_engines(
     tolerance = _QUANTIZED if has_qdq(load_onnx(model / "model.onnx")) else Tolerance()
     folder = scratch / "samples"
     write_tensors(folder, samples.inputs)
-    judge = _Judge(samples, tolerance, metric, settings)
     reports, mismatches, warnings = [], [], []
     host = _host_outputs(model, cache_dir, folder, samples, progress)
-    with _open(runner, target, cache_dir) as session:
-        info: DeviceInfo = session.probe()
+    with open_session(runner, target, cache_dir, progress) as session:
+        info = session.probe()
         data = session.push(folder, "samples")
         for build, place in _engines(model / "engines"):
             with progress.start(f"run {build.engine} on {runner}"):
@@ -158,6 +158,18 @@ def measure_engines(
                 result = session.run(job)
             refuse_throttled(result.device)
             outputs = _read_outputs(session, result)
+            locate = functools.partial(
+                locate_engine_fault,
+                model / "model.onnx",
+                samples.golden.inputs,
+                engine=build.engine,
+                target=target,
+                session=session,
+                tolerance=tolerance.max_abs_of_range,
+                scratch=scratch,
+                progress=progress,
+            )
+            judge = _Judge(samples, tolerance, metric, settings, locate)
             reports.append(judge.report(build, place, result, outputs, info))
             mismatches += judge.mismatches(build.engine, host.get(build.engine), outputs)
             warnings += [f"{build.engine}: {text}" for text in doubts(result.times_us)]
@@ -176,6 +188,7 @@ class _Judge(NamedTuple):
     tolerance: Tolerance
     metric: Options | None
     settings: MeasureSettings
+    locate: Callable[[], str | None]
 
     def report(
         self,
@@ -190,6 +203,7 @@ class _Judge(NamedTuple):
             self.samples.first(outputs),
             between=f"engine {build.engine} on {info.kind} device and the ONNX model",
             tolerance=self.tolerance,
+            locate=self.locate,
         )
         size = (place / build.library).stat().st_size
         instructions = result.instructions_per_run
@@ -244,7 +258,7 @@ def _host_outputs(
         return {}
     found: dict[str, Arrays] = {}
     settings = MeasureSettings(num_runs=0)
-    with _open("local:", load_target("host"), cache_dir) as session:
+    with open_session("local:", load_target("host"), cache_dir, progress) as session:
         info = session.probe()
         data = session.push(folder, "samples")
         for build, place in _engines(model / "host"):
@@ -252,12 +266,6 @@ def _host_outputs(
                 job = _job(session, place, build, data, samples, settings, info)
                 found[build.engine] = _read_outputs(session, session.run(job))
     return found
-
-
-def _open(runner: str, target: Target, cache_dir: Path) -> Session:
-    scheme, _ = split_uri(runner)
-    session: Session = registry("runners").get(scheme)().open(runner, target, cache_dir)
-    return session
 
 
 def _engines(folder: Path) -> list[tuple[EngineBuild, Path]]:

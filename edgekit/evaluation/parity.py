@@ -14,8 +14,6 @@ from edgekit.core.report import Parity
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from edgekit.evaluation.layers import Divergence
-
     Array = NDArray[Any]
 
 _WORST_DB = -999.0
@@ -85,7 +83,7 @@ def require_parity(
     *,
     between: str,
     tolerance: Tolerance | None = None,
-    locate: Callable[[], Divergence | None] | None = None,
+    locate: Callable[[], object | None] | None = None,
 ) -> Parity:
     """Return the comparison, or fail and say where the two forms part.
 

@@ -121,7 +121,7 @@ def write_bundle(
     place = output / _plain(report.target)
     archive = output / f"{place.name}.tar"
     sources = _sources(payload)
-    manifest = _manifest(facts, {name: _entry(path) for name, path in sources.items()})
+    manifest = make_manifest(facts, {name: _entry(path) for name, path in sources.items()})
     with explain_os_errors(output), alone(place):
         refuse_foreign(place)
         refuse_foreign_archive(archive)
@@ -168,6 +168,28 @@ def write_index(reports: Sequence[BuildReport], output: Path) -> Path | None:
     return path
 
 
+def make_manifest(facts: BundleFacts, files: dict[str, FileEntry]) -> Manifest:
+    """Return the manifest of a bundle with these files."""
+    return Manifest(
+        schema=SCHEMA,
+        edgekit=facts.edgekit_version,
+        name=facts.recipe,
+        recipe=_portable(facts.recipe_options),
+        target=facts.target,
+        preprocess=_portable(facts.preprocess),
+        labels=facts.labels,
+        inputs=facts.inputs,
+        outputs=facts.outputs,
+        metric=facts.metric,
+        lineage=tuple(
+            msgspec.structs.replace(entry, fields=_portable(entry.fields))
+            for entry in facts.lineage
+        ),
+        tools=facts.tools,
+        files=files,
+    )
+
+
 def _sources(payload: Path) -> dict[str, Path]:
     """Return the bundle's files by name, with the first engine's headers and example up front."""
     found = sorted(path for path in payload.rglob("*") if path.is_file() or path.is_symlink())
@@ -189,27 +211,6 @@ def _entry(path: Path) -> FileEntry:
     status = path.stat()
     executable = bool(status.st_mode & 0o100)
     return FileEntry(sha256=sha256_file(path), size=status.st_size, executable=executable)
-
-
-def _manifest(facts: BundleFacts, files: dict[str, FileEntry]) -> Manifest:
-    return Manifest(
-        schema=SCHEMA,
-        edgekit=facts.edgekit_version,
-        name=facts.recipe,
-        recipe=_portable(facts.recipe_options),
-        target=facts.target,
-        preprocess=_portable(facts.preprocess),
-        labels=facts.labels,
-        inputs=facts.inputs,
-        outputs=facts.outputs,
-        metric=facts.metric,
-        lineage=tuple(
-            msgspec.structs.replace(entry, fields=_portable(entry.fields))
-            for entry in facts.lineage
-        ),
-        tools=facts.tools,
-        files=files,
-    )
 
 
 def _portable(value: Any) -> Any:  # noqa: ANN401 - plain data of a recipe

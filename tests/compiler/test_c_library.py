@@ -14,6 +14,7 @@ from edgekit.compiler.aot.build_library import CompileJob, Watch, build_library,
 from edgekit.compiler.aot.elf import read_elf
 from edgekit.compiler.engine_build import EngineBuild
 from edgekit.compiler.session import open_session, run_session
+from edgekit.core.errors import InputError
 from edgekit.core.target import Cpu, Os, Target, host_cpu
 from tests.compiler import onnx_models
 from tests.compiler.c_library import CLibrary
@@ -352,3 +353,37 @@ def test_arm_code_computes_what_onnxruntime_computes(
     actual = np.frombuffer(done.stdout, np.float32).reshape(expected.shape)
     tolerance = FP32_TOLERANCE * np.abs(expected).max()
     np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance)
+
+
+def largest_two() -> onnx.ModelProto:
+    b = onnx_models.GraphBuilder()
+    count = b.constant(np.array([2]))
+    b.nodes.append(onnx.helper.make_node("TopK", ["x", count], ["y", "i"], name="node_top"))
+    return b.model({"x": [1, 4]}, {"y": [1, 2]})
+
+
+def branch() -> onnx.ModelProto:
+    b = onnx_models.GraphBuilder()
+    largest = b.op("ReduceMax", "x", keepdims=0)
+    condition = b.op("Greater", largest, b.constant(np.float32(0)))
+    result = onnx.helper.make_tensor_value_info("z", onnx.TensorProto.FLOAT, [1, 4])
+    branches = {
+        f"{name}_branch": onnx.helper.make_graph(
+            [onnx.helper.make_node(kind, ["x"], ["z"])], name, [], [result]
+        )
+        for name, kind in (("then", "Relu"), ("else", "Neg"))
+    }
+    node = onnx.helper.make_node("If", [condition], ["y"], name="node_branch", **branches)
+    b.nodes.append(node)
+    return b.model({"x": [1, 4]}, {"y": [1, 4]})
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [(largest_two, r"operator 'relax\.topk'"), (branch, r"operator 'node_branch' \(If\)")],
+)
+def test_operator_that_needs_a_runtime_is_refused_by_name(
+    make: Callable[[], onnx.ModelProto], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=message):
+        compile_to(tmp_path, make())

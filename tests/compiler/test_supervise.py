@@ -10,12 +10,13 @@ import threading
 import time
 from pathlib import Path
 
+import msgspec
 import onnx
 import pytest
 
-from edgekit.compiler.aot.build_library import CompileJob
+from edgekit.compiler.aot.build_library import CompileJob, Watch, build_library, read_model
 from edgekit.compiler.supervise import CHILD, compile_in_child
-from edgekit.core.errors import InputError, StageError
+from edgekit.core.errors import DeviceError, InputError, StageError
 from edgekit.core.progress import NullProgress
 from edgekit.core.target import Cpu, Os, Target
 from tests.compiler import onnx_models
@@ -142,26 +143,39 @@ def test_real_compiler_names_the_operator_it_cannot_import(job: CompileJob) -> N
 
 def test_real_compiler_that_dies_in_a_pass_names_it(job: CompileJob) -> None:
     # The real child, with a fatal signal inside TVM's pass manager.
-    script = """
+    pattern = r"phase 'fuse', pass 'Trouble': found a crash \(SIGSEGV\)"
+    with pytest.raises(StageError, match=pattern):
+        run_real(job, "os.kill(os.getpid(), signal.SIGSEGV)")
+
+
+def test_real_compiler_without_memory_says_how_to_give_it_more(job: CompileJob) -> None:
+    with pytest.raises(StageError, match=r"more than 8192 MiB.*Raise memory_limit_mib"):
+        run_real(job, "bytearray(1 << 40)")
+
+
+def test_full_disk_is_no_fault_of_the_model(job: CompileJob) -> None:
+    with pytest.raises(DeviceError, match="no space left on the disk"):
+        run_real(job, "raise OSError(28, 'No space left on device')")
+
+
+def run_real(job: CompileJob, trouble: str) -> None:
+    script = f"""
         import os, signal, sys
         from edgekit.compiler import child
         from edgekit.compiler.aot import build_library
-        real = build_library.fuse
-        def fatal(module, target):
+        def fuse(module, target):
             import tvm
-            @tvm.transform.module_pass(opt_level=0, name="Fatal")
-            def fail(module, context): os.kill(os.getpid(), signal.SIGSEGV)
-            fail(module)
-        build_library.fuse = fatal
+            @tvm.transform.module_pass(opt_level=0, name="Trouble")
+            def make_trouble(module, context): {trouble}
+            make_trouble(module)
+        build_library.fuse = fuse
         sys.exit(child.main(sys.argv[1:]))
     """
     command = (sys.executable, "-c", textwrap.dedent(script))
-    pattern = r"phase 'fuse', pass 'Fatal': found a crash \(SIGSEGV\)"
-    with pytest.raises(StageError, match=pattern):
-        compile_in_child(job, timeout_s=120, progress=NullProgress(), command=command)
+    compile_in_child(job, timeout_s=120, progress=NullProgress(), command=command)
 
 
-def test_reproducer_command_runs_the_job_again(job: CompileJob) -> None:
+def test_reproducer_command_runs_the_job_again(job: CompileJob, tmp_path: Path) -> None:
     with pytest.raises(StageError) as caught:
         run(job, "os.kill(os.getpid(), signal.SIGSEGV)")
     folder = Path((caught.value.hint or "").split(" ")[0])
@@ -175,6 +189,15 @@ def test_reproducer_command_runs_the_job_again(job: CompileJob) -> None:
         check=True,
     )
     assert '"build":{"engine":"tvm"' in done.stdout.splitlines()[-1]
+    # And the same bytes in another process, in another folder, from another order of hashing.
+    first, second = tmp_path / "first", folder / "out"
+    first.mkdir()
+    (first / "work").mkdir()
+    watch = Watch(phase=lambda _: None, detail=lambda _: None)
+    here = msgspec.structs.replace(job, out=str(first))
+    build = build_library(here, read_model(here, watch), first / "work", watch)
+    for name in build.files:
+        assert (second / name).read_bytes() == (first / name).read_bytes()
 
 
 def _is_gone(pid: int) -> bool:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from edgekit.compiler.aot.codegen import check_name
+from edgekit.compiler.aot.c_model import check_name
 from edgekit.compiler.aot.toolchain import toolchain_for
 from edgekit.core.errors import InputError
 from edgekit.core.target import Cpu, Os, Target

@@ -24,7 +24,7 @@ class GraphBuilder:
         self.constants.append(numpy_helper.from_array(np.asarray(values), name))
         return name
 
-    def op(self, kind: str, output: str, *inputs: str, **attributes: Any) -> str:
+    def op(self, kind: str, output: str, *inputs: str, **attributes: object) -> str:
         self.nodes.append(helper.make_node(kind, inputs, [output], name=output, **attributes))
         return output
 
@@ -47,7 +47,7 @@ class GraphBuilder:
         )
 
     def linear(self, output: str, x: str, given: int, taken: int) -> str:
-        weight = self.rng.standard_normal((taken, given)).astype(np.float32) / np.float32(given**0.5)
+        weight = (self.rng.standard_normal((taken, given)) / given**0.5).astype(np.float32)
         return self.op(
             "Gemm",
             output,
@@ -69,9 +69,7 @@ class GraphBuilder:
             [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in outputs.items()],
             self.constants,
         )
-        model = helper.make_model(
-            graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10
-        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
         onnx.checker.check_model(model)
         return model
 
@@ -91,14 +89,14 @@ def mixed_net() -> onnx.ModelProto:
 
 
 def attention_net() -> onnx.ModelProto:
-    """A masked softmax between two products with constants, on (batch, 6)."""
+    """A masked softmax between two products with constants; `x` and `mask` are (batch, 6)."""
     b = GraphBuilder()
     w1 = b.constant("w1", b.rng.standard_normal((6, 6)).astype(np.float32))
     w2 = b.constant("w2", b.rng.standard_normal((6, 3)).astype(np.float32))
-    mask = b.constant("mask", np.array([0, 0, 0, 0, -3e38, -3e38], np.float32))
-    masked = b.op("Add", "masked", b.op("MatMul", "first", "x", w1), mask)
+    scaled = b.op("Mul", "scaled", b.op("MatMul", "first", "x", w1), b.constant("c", np.float32(2)))
+    masked = b.op("Add", "masked", scaled, "mask")
     b.op("MatMul", "second", b.op("Softmax", "weights", masked, axis=-1), w2)
-    return b.model({"x": ["batch", 6]}, {"second": ["batch", 3]})
+    return b.model({"x": ["batch", 6], "mask": ["batch", 6]}, {"second": ["batch", 3]})
 
 
 def run(model: onnx.ModelProto, inputs: dict[str, Array], *, optimize: bool = True) -> Array:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 
 import pytest
@@ -27,7 +28,7 @@ def chain_cost(groups: list[Group]) -> object:
 
     def cost(kept: Kept) -> float:
         widths = [1.0, *(len(kept[found.name]) * found.unit_size for found in groups), 10.0]
-        return float(sum(a * b for a, b in zip(widths, widths[1:], strict=False)))
+        return float(sum(a * b for a, b in itertools.pairwise(widths)))
 
     return cost
 
@@ -112,9 +113,7 @@ def test_layer_by_layer_every_group_gives_its_share() -> None:
         "weak": torch.zeros(20, dtype=torch.float64),
         "strong": torch.full((40,), 9.0, dtype=torch.float64),
     }
-    found = allocate(
-        groups, scores, chain_cost(groups), ratio=0.6, limits=Limits(), scope="layer"
-    )
+    found = allocate(groups, scores, chain_cost(groups), ratio=0.6, limits=Limits(), scope="layer")
     shares = [len(found.kept[one.name]) / one.num_units for one in groups]
     # One step back of one group is 1/20 of it.
     assert abs(shares[0] - shares[1]) <= 0.1
@@ -154,7 +153,7 @@ def test_the_limit_in_the_message_can_be_used() -> None:
 
 
 def test_nothing_to_remove_is_said_as_such() -> None:
-    with pytest.raises(InputError, match="ratio is 0.5: found no channels that may be removed"):
+    with pytest.raises(InputError, match=r"ratio is 0\.5: found no channels that may be removed"):
         check_reachable([], lambda _: 1.0, ratio=0.5, limits=Limits())
 
 

@@ -21,9 +21,7 @@ NAMES = registry("importance").names()
 
 
 def batches(num_batches: int = 3) -> list[tuple[tuple[torch.Tensor, ...], torch.Tensor]]:
-    return [
-        ((images(6, seed=index),), torch.arange(6) % 10) for index in range(1, num_batches + 1)
-    ]
+    return [((images(6, seed=index),), torch.arange(6) % 10) for index in range(1, num_batches + 1)]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgekit.arithmetic.calibration import abs_histogram, kl_range, percentile_range
@@ -32,13 +32,14 @@ def statistics(values: np.ndarray, observer: Observer) -> TensorStatistics:
 
 def small(name: str) -> Observer:
     """An observer with options that keep a property test fast."""
-    found: Observer = KlCalib(num_bins=512) if name == "kl-calib" else registry("observers").get(
-        name
-    )()
+    found: Observer = (
+        KlCalib(num_bins=512) if name == "kl-calib" else registry("observers").get(name)()
+    )
     return found
 
 
 @pytest.mark.parametrize("name", NAMES)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 500), sign=st.sampled_from([-1, 0, 1]))
 def test_every_observer_stays_within_what_was_seen(name: str, seed: int, sign: int) -> None:
     values = np.random.default_rng(seed).standard_normal(400)
@@ -49,6 +50,7 @@ def test_every_observer_stays_within_what_was_seen(name: str, seed: int, sign: i
 
 
 @pytest.mark.parametrize("name", NAMES)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 500), power=st.integers(-8, 8))
 def test_every_observer_scales_with_its_data(name: str, seed: int, power: int) -> None:
     values = np.random.default_rng(seed).standard_t(3, 600).astype(np.float32)
@@ -65,8 +67,8 @@ def test_every_observer_takes_a_tensor_that_is_always_zero(name: str) -> None:
     assert observer.range(statistics(np.zeros(64), observer)) == (0.0, 0.0)
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "min-max"])
-def test_every_clipping_observer_drops_a_lone_outlier(name: str) -> None:
+@pytest.mark.parametrize("name", ["kl-calib", "percentile"])
+def test_observers_of_the_distribution_drop_a_lone_outlier(name: str) -> None:
     values = np.append(np.random.default_rng(0).standard_normal(50_000), 100.0)
     observer = small(name)
     _, high = observer.range(statistics(values, observer))
@@ -99,6 +101,7 @@ def test_kl_uses_all_levels_of_a_tensor_without_negative_values() -> None:
     assert observer.range(found) == kl_range(found.counts, found.low, found.high, 256)
 
 
+@settings(max_examples=20)
 @given(seed=st.integers(0, 200), share=st.sampled_from([0.0, 0.001, 0.01, 0.2]))
 def test_kl_never_clips_more_than_it_may(seed: int, share: float) -> None:
     # Few values in many bins: the case where relative entropy alone would clip nearly all.

@@ -313,6 +313,27 @@ def test_a_build_killed_at_any_moment_leaves_a_whole_bundle(tmp_path: Path) -> N
         assert verify(tmp_path / "dist" / "rpi4.tar").ok
 
 
+def test_a_reader_always_meets_a_bundle(tmp_path: Path) -> None:
+    child = subprocess.Popen(
+        [sys.executable, "-c", WRITE_ON_AND_ON, str(tmp_path)],
+        stdout=subprocess.PIPE,
+        cwd=Path(__file__).parents[2],
+    )
+    assert child.stdout is not None
+    child.stdout.readline()
+    seen = set()
+    deadline = time.monotonic() + 60
+    try:
+        while len(seen) < 10 and time.monotonic() < deadline:
+            status = (tmp_path / "dist" / "rpi4" / "manifest.json").stat()
+            seen.add((status.st_ino, status.st_mtime_ns))
+    finally:
+        child.kill()
+        child.wait()
+        child.stdout.close()
+    assert len(seen) == 10
+
+
 FILE_SIZE_LIMIT = """
 import resource, signal, sys
 from pathlib import Path

@@ -8,11 +8,13 @@ import msgspec
 import pytest
 from rich.console import Console
 
+from edgekit.core.canonical import sha256_bytes
 from edgekit.core.errors import InputError
 from edgekit.core.report import BuildReport, EngineReport
-from edgekit.pipeline.bundle import BundleFacts
-from edgekit.pipeline.compare import Comparison, compare
+from edgekit.pipeline.bundle import BundleFacts, make_manifest
+from edgekit.pipeline.compare import Comparison, compare, compare_bundles
 from edgekit.pipeline.judgement import Row
+from edgekit.pipeline.manifest import measurements_of, to_json
 from edgekit.pipeline.report.comparison import (
     comparison_json,
     comparison_markdown,
@@ -20,27 +22,31 @@ from edgekit.pipeline.report.comparison import (
     render_comparison,
     title,
 )
+from edgekit.pipeline.verify import OpenBundle
 from tests.pipeline import sample_reports
 from tests.pipeline.sample_bundles import bundle, facts, lineage
 
 Golden = Callable[[str, str], None]
 
 
-@pytest.fixture
-def between(tmp_path: Path) -> Callable[..., Comparison]:
-    """Return a function that bundles two reports and compares the bundles."""
+def opened(report: BuildReport, about: BundleFacts | None) -> OpenBundle:
+    manifest = make_manifest(about or facts(), {})
+    return OpenBundle(
+        folder=Path(),
+        manifest=manifest,
+        manifest_digest=sha256_bytes(to_json(manifest)),
+        measurements=measurements_of(report, {}),
+        report=report,
+    )
 
-    def run(
-        old: BuildReport,
-        new: BuildReport,
-        before: BundleFacts | None = None,
-        after: BundleFacts | None = None,
-    ) -> Comparison:
-        one = bundle(tmp_path, "old", report=old, about=before)
-        other = bundle(tmp_path, "new", report=new, about=after)
-        return compare(one.folder, other.archive)
 
-    return run
+def between(
+    old: BuildReport,
+    new: BuildReport,
+    before: BundleFacts | None = None,
+    after: BundleFacts | None = None,
+) -> Comparison:
+    return compare_bundles(opened(old, before), opened(new, after))
 
 
 def row(comparison: Comparison, group: str, name: str) -> Row:
@@ -82,7 +88,7 @@ BEFORE = facts(
 )
 
 
-def test_a_bundle_equals_itself(between: Callable[..., Comparison]) -> None:
+def test_a_bundle_equals_itself() -> None:
     found = between(sample_reports.emulated(), sample_reports.emulated())
     assert found.is_same_build
     assert found.lineage is None
@@ -90,7 +96,7 @@ def test_a_bundle_equals_itself(between: Callable[..., Comparison]) -> None:
     assert title(found) == "The same build: equal manifests"
 
 
-def test_what_became_better_and_worse_is_said(between: Callable[..., Comparison]) -> None:
+def test_what_became_better_and_worse_is_said() -> None:
     found = between(sample_reports.emulated(), improved(), BEFORE, CHANGED)
     assert row(found, "engine tvm", "size").judgement == "better"
     assert row(found, "engine tvm", "size").delta == 90_112 - 131_072
@@ -102,13 +108,13 @@ def test_what_became_better_and_worse_is_said(between: Callable[..., Comparison]
     assert title(found) == "3 better, 1 worse"
 
 
-def test_the_other_way_round_better_is_worse(between: Callable[..., Comparison]) -> None:
+def test_the_other_way_round_better_is_worse() -> None:
     found = between(improved(), sample_reports.emulated())
     assert row(found, "engine tvm", "state").judgement == "worse"
     assert row(found, "engine tvm", "size").judgement == "worse"
 
 
-def test_the_comparison_reads_as_before(between: Callable[..., Comparison], golden: Golden) -> None:
+def test_the_comparison_reads_as_before(golden: Golden) -> None:
     found = between(sample_reports.emulated(), improved(), BEFORE, CHANGED)
     file = io.StringIO()
     render_comparison(found, Console(file=file, width=100))
@@ -118,7 +124,14 @@ def test_the_comparison_reads_as_before(between: Callable[..., Comparison], gold
     golden("comparison.json", comparison_json(found).decode())
 
 
-def test_figures_of_two_targets_are_not_comparable(between: Callable[..., Comparison]) -> None:
+def test_folders_and_archives_are_compared_alike(tmp_path: Path) -> None:
+    old = bundle(tmp_path, "old", about=BEFORE)
+    new = bundle(tmp_path, "new", report=improved(), about=CHANGED)
+    assert compare(old.folder, new.archive) == compare(old.archive, new.folder)
+    assert title(compare(old.folder, new.folder)) == "3 better, 1 worse"
+
+
+def test_figures_of_two_targets_are_not_comparable() -> None:
     found = between(sample_reports.emulated(), sample_reports.measured())
     for name in ("latency p50", "instructions (emulated)", "peak memory"):
         latency = row(found, "engine tvm", name)
@@ -129,24 +142,24 @@ def test_figures_of_two_targets_are_not_comparable(between: Callable[..., Compar
     assert row(found, "engine tvm", "accuracy on the device").reason == "other samples"
 
 
-def test_emulated_and_real_are_not_comparable(between: Callable[..., Comparison]) -> None:
+@pytest.mark.parametrize("is_real_first", [True, False])
+def test_emulated_and_real_are_not_comparable(is_real_first: bool) -> None:
     real = sample_reports.measured()
     assert real.device is not None
     device = msgspec.structs.replace(real.device, kind="emulated")
     emulated = with_engine(msgspec.structs.replace(real, device=device), "tvm", instructions_m=4.2)
-    found = between(real, emulated)
-    latency = row(found, "engine tvm", "latency p50")
+    one, other = (real, emulated) if is_real_first else (emulated, real)
+    latency = row(between(one, other), "engine tvm", "latency p50")
     # What the emulator's clock said is not shown at all.
-    assert (latency.old, latency.new) == (0.0631, None)
+    assert {latency.old, latency.new} == {0.0631, None}
+    assert (latency.old is None) is not is_real_first
     assert (latency.judgement, latency.reason) == ("not comparable", "one of them was emulated")
 
 
 @pytest.mark.parametrize(
     ("factor", "judgement"), [(0.9, "better"), (1.04, "equal"), (0.96, "equal"), (1.06, "worse")]
 )
-def test_noise_of_timing_is_no_change(
-    between: Callable[..., Comparison], factor: float, judgement: str
-) -> None:
+def test_noise_of_timing_is_no_change(factor: float, judgement: str) -> None:
     old = sample_reports.measured()
     latency = old.engines[1].latency
     assert latency is not None
@@ -155,7 +168,7 @@ def test_noise_of_timing_is_no_change(
     assert row(found, "engine tvm", "latency p50").judgement == judgement
 
 
-def test_latency_with_other_threads_is_not_comparable(between: Callable[..., Comparison]) -> None:
+def test_latency_with_other_threads_is_not_comparable() -> None:
     old = sample_reports.measured()
     latency = old.engines[1].latency
     assert latency is not None
@@ -164,7 +177,7 @@ def test_latency_with_other_threads_is_not_comparable(between: Callable[..., Com
     assert row(found, "engine tvm", "latency p50").reason == "2 and 4 threads"
 
 
-def test_latency_on_another_device_is_not_comparable(between: Callable[..., Comparison]) -> None:
+def test_latency_on_another_device_is_not_comparable() -> None:
     old = sample_reports.measured()
     assert old.device is not None
     device = msgspec.structs.replace(old.device, fingerprint="another one")
@@ -172,20 +185,20 @@ def test_latency_on_another_device_is_not_comparable(between: Callable[..., Comp
     assert row(found, "engine tvm", "latency p50").reason == "another device"
 
 
-def test_an_engine_on_one_side_only_is_named(between: Callable[..., Comparison]) -> None:
+def test_an_engine_on_one_side_only_is_named() -> None:
     old = sample_reports.measured()
     found = between(old, msgspec.structs.replace(old, engines=old.engines[1:]))
     state = row(found, "engine onnxruntime", "state")
     assert (state.old, state.new, state.judgement) == ("built", "not built", "changed")
 
 
-def test_another_metric_is_not_comparable(between: Callable[..., Comparison]) -> None:
+def test_another_metric_is_not_comparable() -> None:
     old = sample_reports.measured()
     found = between(old, msgspec.structs.replace(old, metric="f1"))
     assert row(found, "result", "f1").reason == "top-1 before, f1 now"
 
 
-def test_a_budget_with_another_limit_is_changed(between: Callable[..., Comparison]) -> None:
+def test_a_budget_with_another_limit_is_changed() -> None:
     old = sample_reports.measured()
     looser = msgspec.structs.replace(old.verdicts[2], limit=0.5, status="passed")
     verdicts = (*old.verdicts[:2], looser)
@@ -194,9 +207,7 @@ def test_a_budget_with_another_limit_is_changed(between: Callable[..., Compariso
     assert row(found, "budgets", "latency p50").new == "not set"
 
 
-def test_the_first_stage_with_another_key_is_named_with_what_differs(
-    between: Callable[..., Comparison],
-) -> None:
+def test_the_first_stage_with_another_key_is_named_with_what_differs() -> None:
     found = between(sample_reports.emulated(), improved(), BEFORE, CHANGED).lineage
     assert found is not None
     assert (found.stage, found.kind) == ("export", "input")
@@ -206,9 +217,7 @@ def test_the_first_stage_with_another_key_is_named_with_what_differs(
     ]
 
 
-def test_without_the_parts_of_keys_the_recipes_are_compared(
-    between: Callable[..., Comparison],
-) -> None:
+def test_without_the_parts_of_keys_the_recipes_are_compared() -> None:
     old = facts(msgspec.structs.replace(lineage("train"), key="a"), recipe_options={"seed": 0})
     new = facts(msgspec.structs.replace(lineage("train"), key="b"), recipe_options={"seed": 1})
     found = between(sample_reports.emulated(), sample_reports.emulated(), old, new).lineage
@@ -216,9 +225,7 @@ def test_without_the_parts_of_keys_the_recipes_are_compared(
     assert [field.name for field in found.fields] == ["recipe.seed"]
 
 
-def test_an_equal_key_with_another_payload_is_not_reproducible(
-    between: Callable[..., Comparison],
-) -> None:
+def test_an_equal_key_with_another_payload_is_not_reproducible() -> None:
     old = facts(lineage("train"), lineage("export"))
     new = facts(lineage("train"), lineage("export", "2"))
     found = between(sample_reports.emulated(), sample_reports.emulated(), old, new)
@@ -228,9 +235,7 @@ def test_an_equal_key_with_another_payload_is_not_reproducible(
 
 
 @pytest.mark.parametrize(("first", "kind"), [(1, "added"), (3, "removed")])
-def test_a_stage_on_one_side_only_is_named(
-    between: Callable[..., Comparison], first: int, kind: str
-) -> None:
+def test_a_stage_on_one_side_only_is_named(first: int, kind: str) -> None:
     stages = [lineage(name) for name in ("train", "export", "compile")]
     report = sample_reports.emulated()
     found = between(report, report, facts(*stages[:first]), facts(*stages[: 4 - first])).lineage
@@ -238,7 +243,7 @@ def test_a_stage_on_one_side_only_is_named(
     assert (found.stage, found.kind) == ("export", kind)
 
 
-def test_names_of_bundles_are_not_markup(between: Callable[..., Comparison]) -> None:
+def test_names_of_bundles_are_not_markup() -> None:
     hostile = msgspec.structs.replace(sample_reports.hostile(), target="rpi4")
     found = between(hostile, hostile)
     file = io.StringIO()

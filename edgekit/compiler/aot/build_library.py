@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from edgekit.compiler.accounting import OperatorCount, count_operators
-from edgekit.compiler.aot.codegen import CModel, check_name, write_headers, write_sources
+from edgekit.compiler.aot.c_headers import write_headers
+from edgekit.compiler.aot.c_model import CModel, check_name
+from edgekit.compiler.aot.codegen import write_sources
 from edgekit.compiler.aot.fusion import fuse, simplify
 from edgekit.compiler.aot.importer import import_onnx
 from edgekit.compiler.aot.kernel_schedule import schedule_kernel

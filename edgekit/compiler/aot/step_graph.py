@@ -15,7 +15,7 @@ import msgspec
 
 from edgekit.compiler.aot.lowering import num_bytes
 from edgekit.compiler.aot.memory_plan import align
-from edgekit.core.errors import StageError
+from edgekit.core.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -96,9 +96,7 @@ class _Reader:
         elif isinstance(value, relax.Call) and name == "relax.reshape":
             self._values[variable] = self.read(value.args[0])
         elif isinstance(value, relax.Call):
-            raise StageError(
-                "turning the model into kernel calls", found=f"operator '{name or value.op}'"
-            )
+            raise _unsupported(f"operator '{name or value.op}'")
         else:
             self._values[variable] = self.read(value)
 
@@ -114,16 +112,12 @@ class _Reader:
             return (self.read(value.tuple_value)[value.index],)
         if isinstance(value, relax.Var) and value in self._values:
             return self._values[value]
-        raise StageError(
-            "turning the model into kernel calls", found=f"a {type(value).__name__} as operand"
-        )
+        raise _unsupported(f"a {type(value).__name__} as operand")
 
     def _call(self, variable: tvm.relax.Var, call: tvm.relax.Call) -> tuple[Value, ...]:
         kernel = str(call.args[0].name_hint)
         if len(call.args) > 2:
-            raise StageError(
-                f"turning the model into kernel calls: '{kernel}' depends on run-time shapes"
-            )
+            raise _unsupported(f"run-time shapes in '{kernel}'")
         fields = getattr(variable.ty, "fields", None)
         writes = tuple(self._tensor(kind) for kind in (fields or [variable.ty]))
         self.steps.append(Step(kernel, self.read(call.args[1]), writes))
@@ -153,7 +147,7 @@ def read_steps(module: tvm.IRModule) -> StepGraph:
         The steps, with results written to the outputs directly wherever a kernel makes them.
 
     Raises:
-        StageError: Something in `main` is no kernel call.
+        InputError: Something in `main` is no kernel call.
     """
     main = module["main"]
     reader = _Reader()
@@ -176,6 +170,15 @@ def read_steps(module: tvm.IRModule) -> StepGraph:
         copies=tuple(copies),
         tensor_bytes=tuple(reader.tensor_bytes),
         weights=bytes(reader.weights),
+    )
+
+
+def _unsupported(found: str) -> InputError:
+    return InputError(
+        "turning the model into kernel calls",
+        found=found,
+        expected="operators with fixed shapes that compute without a runtime",
+        hint="The tvm engine cannot run this model; engine onnxruntime may",
     )
 
 

@@ -157,7 +157,8 @@ def _runner(
     def run() -> Iterable[dict[str, NDArray[np.float32]]]:
         with calibration.progress.start("calibrate", None, "batches") as task:
             for batch in calibration.batches():
-                found = dict(zip(inner, session.run(inner, dict(batch)), strict=True))
+                values = session.run(inner, dict(batch)) if inner else []  # [] would mean all
+                found = dict(zip(inner, values, strict=True))
                 yield found | {name: batch[name] for name in tensors if name in inputs}
                 task.advance()
 

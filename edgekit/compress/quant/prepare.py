@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 from edgekit.compress.quant.graph import initializers
 from edgekit.core.errors import InputError, require_module
-from edgekit.zoo.quiet import quiet
 
 if TYPE_CHECKING:
     import onnx
+
+_ERRORS_ONLY = 3
 
 
 def prepare(source: Path, scratch: Path) -> onnx.ModelProto:
@@ -32,22 +33,10 @@ def prepare(source: Path, scratch: Path) -> onnx.ModelProto:
     """
     import onnx
 
-    require_module("onnxruntime", "onnx")
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-
-    optimized = scratch / "prepared.onnx"
-    _refuse_quantized(onnx.load(source, load_external_data=False), source)
-    try:
-        with quiet():
-            # Symbolic inference fails on transformers; the types that are needed come without it.
-            quant_pre_process(str(source), str(optimized), skip_symbolic_shape=True)
-    except Exception as error:
-        raise InputError(
-            f"preparing {source.name} for quantization",
-            found=f"{type(error).__name__}: {str(error).splitlines()[0]}",
-            expected="a float32 graph that onnxruntime can run",
-        ) from error
-    model = onnx.load(optimized)
+    model = onnx.load(source, load_external_data=False)
+    _refuse_quantized(model, source)
+    _name_nodes(model.graph)
+    model = onnx.shape_inference.infer_shapes(_folded(model, source.name, scratch))
     del model.metadata_props[:]
     _mean_to_pool(model)
     _name_nodes(model.graph)
@@ -55,6 +44,34 @@ def prepare(source: Path, scratch: Path) -> onnx.ModelProto:
     model = onnx.shape_inference.infer_shapes(model)
     onnx.checker.check_model(model)
     return model
+
+
+def _folded(model: onnx.ModelProto, name: str, scratch: Path) -> onnx.ModelProto:
+    """Let onnxruntime fold constants and batch normalisation, in standard operators only."""
+    import onnx
+
+    ort = require_module("onnxruntime", "onnx")
+    target = scratch / "folded.onnx"
+    options = ort.SessionOptions()
+    options.log_severity_level = _ERRORS_ONLY
+    options.optimized_model_filepath = str(target)
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    try:
+        ort.InferenceSession(
+            model.SerializeToString(),
+            options,
+            providers=["CPUExecutionProvider"],
+            # A constant that two layers share would get one scale for both.
+            disabled_optimizers=["ConstantSharing"],
+        )
+    # onnxruntime raises a dozen classes of its own that share no base but Exception.
+    except Exception as error:
+        raise InputError(
+            f"preparing {name} for quantization",
+            found=str(error).splitlines()[0],
+            expected="a float32 graph that onnxruntime can run",
+        ) from error
+    return onnx.load(target)
 
 
 def _refuse_quantized(model: onnx.ModelProto, source: Path) -> None:

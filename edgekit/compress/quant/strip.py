@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from edgekit.compress.quant.graph import DEQUANTIZE, QUANTIZE, initializers, producers
@@ -40,8 +41,8 @@ def strip_quantizers(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str,
             lowest, highest = (-128, 127) if zero_point.dtype == "int8" else (0, 255)
             offset = int(zero_point)
             ranges[source] = ((lowest - offset) * scale, (highest - offset) * scale)
-    _bypass(stripped, origin)
-    return stripped, {_follow(name, origin): found for name, found in ranges.items()}
+    names = _bypass(stripped, origin)
+    return stripped, {names(name): found for name, found in ranges.items()}
 
 
 def _quantizer_of(node: onnx.NodeProto, makers: dict[str, onnx.NodeProto]) -> onnx.NodeProto | None:
@@ -53,15 +54,20 @@ def _quantizer_of(node: onnx.NodeProto, makers: dict[str, onnx.NodeProto]) -> on
     return source if source is not None and source.op_type == QUANTIZE else None
 
 
-def _bypass(model: onnx.ModelProto, origin: dict[str, str]) -> None:
+def _bypass(model: onnx.ModelProto, origin: dict[str, str]) -> Callable[[str], str]:
+    """Connect what reads a dequantized value to where it came from; return the new names."""
     graph = model.graph
     # An output of the graph keeps its name, so what it comes from takes that name.
     outer = {_follow(info.name, origin): info.name for info in graph.output if info.name in origin}
+
+    def new_name(name: str) -> str:
+        inner = _follow(name, origin)
+        return outer.get(inner, inner)
+
     for node in graph.node:
         for names in (node.input, node.output):
             for place, name in enumerate(names):
-                inner = _follow(name, origin)
-                names[place] = outer.get(inner, inner)
+                names[place] = new_name(name)
     dead = _unused_nodes(model)
     kept = [node for node in graph.node if node.name not in dead]
     del graph.node[:]
@@ -71,6 +77,7 @@ def _bypass(model: onnx.ModelProto, origin: dict[str, str]) -> None:
     del graph.initializer[:]
     graph.initializer.extend(tensors)
     del graph.value_info[:]
+    return new_name
 
 
 def _follow(name: str, origin: dict[str, str]) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from edgekit.core.errors import StageError
 from edgekit.core.model import TensorSpec
+from edgekit.zoo.exporters.shapes import settle_reshapes
 from edgekit.zoo.exporters.tidy import scope_of, tidy
 from edgekit.zoo.quiet import quiet
 
@@ -78,6 +79,7 @@ def export_module(
             hint="A forward that takes its path or its shapes from the values can't be captured",
         ) from error
     _require_as_asked(graph, inputs, outputs, opset)
+    settle_reshapes(graph)
     tidy(graph, inputs, outputs, {node.name: scope_of(node) for node in graph.graph.node})
     return Exported(graph, program)
 

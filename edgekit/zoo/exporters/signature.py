@@ -28,6 +28,19 @@ def set_shapes(infos: Sequence[onnx.ValueInfoProto], specs: Sequence[TensorSpec]
                 dim.dim_value = size
 
 
+def rename_batch(graph: onnx.GraphProto) -> None:
+    """Call the batch `batch` in the shapes of inner values, in place; call before `set_shapes`."""
+    known = {
+        info.type.tensor_type.shape.dim[0].dim_param
+        for info in graph.input
+        if info.type.tensor_type.shape.dim
+    } - {""}
+    for info in graph.value_info:
+        for dim in info.type.tensor_type.shape.dim:
+            if dim.dim_param in known:
+                dim.dim_param = _BATCH
+
+
 def rename_inputs(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
     """Give inputs other names, in place.
 

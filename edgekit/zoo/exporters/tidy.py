@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from edgekit.core.model import TensorSpec
-from edgekit.zoo.exporters.signature import set_shapes
+from edgekit.zoo.exporters.signature import rename_batch, set_shapes
 
 if TYPE_CHECKING:
     import onnx
@@ -42,6 +42,7 @@ def tidy(
     graph = model.graph
     graph.name, graph.doc_string = "model", ""
     clear_notes(graph)
+    rename_batch(graph)
     set_shapes(graph.input, inputs)
     set_shapes(graph.output, outputs)
     constants = {tensor.name for tensor in graph.initializer}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from edgekit.core.errors import InputError, StageError, require_module
 from edgekit.core.model import TensorSpec
 from edgekit.zoo.exporters.dynamo import check_size
+from edgekit.zoo.exporters.shapes import settle_reshapes
 from edgekit.zoo.exporters.signature import rename_inputs
 from edgekit.zoo.exporters.tidy import WEIGHTED_OPS, tidy
 from edgekit.zoo.quiet import quiet
@@ -103,6 +104,7 @@ def export_transformer(
         modules = {name for name, _ in module.model.named_modules()}
         tidy(graph, inputs, outputs, _scopes(graph.graph, modules))
         slim: onnx.ModelProto = slimmer.slim(graph)
+    settle_reshapes(slim)
     tidy(slim, inputs, outputs, _kept_scopes(slim.graph))
     return slim
 
