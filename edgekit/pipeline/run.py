@@ -113,6 +113,7 @@ def _make(plan: Plan, planned: PlannedStage, runs: list[StageRun], settings: Set
             result = stage.run(model, ctx)
             _check_result(planned, result, folder / "payload")
             stage.ensures(model, result, ctx)
+            result = _with_host_latency(result, ctx)
         return store.add(folder, planned.parts, result, time.monotonic() - started)
 
 
@@ -139,6 +140,13 @@ def _context(
         allow_code=settings.allow_code,
         progress=settings.progress,
     )
+
+
+def _with_host_latency(result: StageResult, ctx: StageContext) -> StageResult:
+    from edgekit.evaluation.latency import host_latency
+
+    metrics = (*result.metrics, *host_latency(result.model, ctx))
+    return msgspec.structs.replace(result, metrics=metrics)
 
 
 def _check_result(planned: PlannedStage, result: StageResult, payload: Path) -> None:

@@ -155,15 +155,33 @@ def test_real_compiler_without_memory_says_how_to_give_it_more(job: CompileJob) 
 
 def test_full_disk_is_no_fault_of_the_model(job: CompileJob) -> None:
     with pytest.raises(DeviceError, match="no space left on the disk"):
-        run_real(job, "raise OSError(28, 'No space left on device')")
+        run_real(job, when_writing="raise OSError(28, 'No space left on device')")
 
 
-def run_real(job: CompileJob, trouble: str) -> None:
+def run_real(job: CompileJob, in_a_pass: str = "pass", when_writing: str = "pass") -> None:
     script = f"""
         import os, signal, sys
         from edgekit.compiler import child
         from edgekit.compiler.aot import build_library
-        def fuse(module, target):
+        fuse, write = build_library.fuse, build_library.write_sources
+        def troubled_fuse(module, target):
+            import tvm
+            @tvm.transform.module_pass(opt_level=0, name="Trouble")
+            def trouble(module, context):
+                {in_a_pass}
+                return module
+            return fuse(trouble(module), target)
+        def troubled_write(model, folder):
+            {when_writing}
+            return write(model, folder)
+        build_library.fuse, build_library.write_sources = troubled_fuse, troubled_write
+        sys.exit(child.main(sys.argv[1:]))
+    """
+    command = (sys.executable, "-c", textwrap.dedent(script))
+    compile_in_child(job, timeout_s=120, progress=NullProgress(), command=command)
+
+
+def fuse(module, target):
             import tvm
             @tvm.transform.module_pass(opt_level=0, name="Trouble")
             def make_trouble(module, context): {trouble}

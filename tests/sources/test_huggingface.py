@@ -3,7 +3,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -28,8 +29,8 @@ from edgekit.zoo.hugging_face import HuggingFaceModule, build_from_config
 from edgekit.zoo.pretrained import find_folder, image_size, read_pretrained
 from edgekit.zoo.quiet import quiet
 
-with quiet():
-    import transformers
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 BERT = {
     "vocab_size": 50,
@@ -44,7 +45,7 @@ MakeContext = Callable[..., StageContext]
 
 def save_pretrained(
     folder: Path,
-    model: transformers.PreTrainedModel,
+    model: PreTrainedModel,
     prepared: dict[str, Any] | None = None,
 ) -> Path:
     """Save as on the hub, with batch statistics that are not those of a fresh network."""
@@ -60,7 +61,16 @@ def save_pretrained(
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def transformers() -> ModuleType:
+    """Import the library, which takes seconds, for the tests that run and not for those listed."""
+    with quiet():
+        import transformers
+
+    return transformers
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory, transformers: ModuleType) -> dict[str, Path]:
     """Save one tiny model of each kind."""
     root = tmp_path_factory.mktemp("hub")
     torch.manual_seed(0)
@@ -322,7 +332,7 @@ def test_truncated_weights_are_refused(folders: dict[str, Path], tmp_path: Path)
 
 
 def test_nan_weights_are_refused(
-    folders: dict[str, Path], make_context: MakeContext, tmp_path: Path
+    transformers: ModuleType, folders: dict[str, Path], make_context: MakeContext, tmp_path: Path
 ) -> None:
     with quiet():
         model = transformers.BertForSequenceClassification.from_pretrained(folders["bert"])
@@ -346,7 +356,9 @@ def test_a_folder_without_weights_or_config_is_named(tmp_path: Path) -> None:
         read_pretrained(tmp_path, None)
 
 
-def test_half_precision_weights_become_single(folders: dict[str, Path], tmp_path: Path) -> None:
+def test_half_precision_weights_become_single(
+    transformers: ModuleType, folders: dict[str, Path], tmp_path: Path
+) -> None:
     with quiet():
         model = transformers.BertForSequenceClassification.from_pretrained(folders["bert"]).half()
     found = read_pretrained(save_pretrained(tmp_path / "model", model), None)
@@ -379,7 +391,7 @@ def test_an_id_that_cannot_be_downloaded_names_the_alternative(
     ],
 )
 def test_the_image_size_is_that_of_the_preparation_or_the_config(
-    tmp_path: Path, prepared: dict[str, Any], expected: tuple[int, int]
+    transformers: ModuleType, tmp_path: Path, prepared: dict[str, Any], expected: tuple[int, int]
 ) -> None:
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(prepared))
     config = transformers.MobileNetV2Config()
@@ -387,7 +399,7 @@ def test_the_image_size_is_that_of_the_preparation_or_the_config(
     assert image_size(tmp_path, config, 64) == (64, 64)
 
 
-def test_an_unknown_image_size_is_asked_for(tmp_path: Path) -> None:
+def test_an_unknown_image_size_is_asked_for(transformers: ModuleType, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"Hint: Set model\.image_size"):
         image_size(tmp_path, transformers.ResNetConfig(), None)
 
@@ -401,7 +413,7 @@ def test_more_tokens_than_positions_are_refused(
 
 
 def test_an_architecture_that_optimum_does_not_know_is_refused(
-    make_context: MakeContext, tmp_path: Path
+    transformers: ModuleType, make_context: MakeContext, tmp_path: Path
 ) -> None:
     config = transformers.FunnelConfig(vocab_size=20, d_model=16, n_head=2, d_head=8, d_inner=16)
     with quiet():

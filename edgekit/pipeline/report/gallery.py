@@ -19,6 +19,7 @@ def stage_charts(report: BuildReport) -> tuple[Chart, ...]:
     charts = (
         _accuracy(report),
         _size(report),
+        _host_latency(report),
         _counted(report, "macs", "MACs after each stage", "MACs per inference"),
         _counted(report, "params", "Parameters after each stage", "parameters"),
     )
@@ -152,6 +153,20 @@ def _size_chart(
         base=1024.0,
         tick=lambda value: _plain_zeros(figures.size(value)),
         limit=limit,
+    )
+
+
+def _host_latency(report: BuildReport) -> Chart | None:
+    marks = _stage_marks(report, "host_p50_ms", figures.milliseconds)
+    if len(marks) < 2:
+        return None
+    return Chart(
+        name="host-latency",
+        title="Latency after each stage, on the building machine",
+        description=_describe(marks, "Median time of one sample on the building machine"),
+        axis="ms per sample, torch eager or onnxruntime, 1 thread",
+        marks=tuple(marks),
+        tick=lambda value: _plain_zeros(figures.milliseconds(value)).removesuffix(" ms"),
     )
 
 

@@ -15,7 +15,7 @@ from edgekit.pipeline.report import figures, wording
 from edgekit.pipeline.report.foreign import printable
 
 MAX_MISMATCHES = 10
-_IN_COLUMNS = frozenset({"size_bytes", "macs", "params"})
+_IN_COLUMNS = frozenset({"size_bytes", "macs", "params", "host_p50_ms"})
 
 
 class StageRow(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,7 +6,7 @@ import itertools
 import tempfile
 from collections.abc import Sequence, Set
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from edgekit.core.errors import InputError, StageError, require_module
 from edgekit.core.model import TensorSpec
@@ -30,10 +30,12 @@ def tensor_names(model: PreTrainedModel, task: Task) -> tuple[tuple[str, ...], t
         InputError: Optimum is missing or can't export this type of model for this task.
     """
     with quiet():
-        require_module("optimum.exporters.onnx.model_configs", "hf")
-        manager: Any = require_module("optimum.exporters.tasks", "hf").TasksManager
+        require_module("optimum.exporters.onnx", "hf")
+        import optimum.exporters.onnx.model_configs
+        from optimum.exporters.tasks import TasksManager
+
         try:
-            config = manager.get_exporter_config_constructor(
+            config = TasksManager.get_exporter_config_constructor(
                 "onnx", model=model, task=task, library_name="transformers"
             )(model.config, task=task)
         except (KeyError, ValueError) as error:
@@ -71,13 +73,14 @@ def export_transformer(
 
     check_size(module)
     with quiet():
-        export_model: Any = require_module(
-            "optimum.exporters.onnx.convert", "hf"
-        ).onnx_export_from_model
-        slimmer = require_module("onnxslim", "onnx")
+        require_module("optimum.exporters.onnx", "hf")
+        require_module("onnxslim", "onnx")
+        import onnxslim
+        from optimum.exporters.onnx.convert import onnx_export_from_model
+
         with tempfile.TemporaryDirectory(dir=scratch) as folder:
             try:
-                export_model(
+                onnx_export_from_model(
                     module.eval().model,
                     folder,
                     task=task,
@@ -103,7 +106,7 @@ def export_transformer(
         del graph.graph.value_info[:]
         modules = {name for name, _ in module.model.named_modules()}
         tidy(graph, inputs, outputs, _scopes(graph.graph, modules))
-        slim: onnx.ModelProto = slimmer.slim(graph)
+        slim: onnx.ModelProto = onnxslim.slim(graph)
     settle_reshapes(slim)
     tidy(slim, inputs, outputs, _kept_scopes(slim.graph))
     return slim
