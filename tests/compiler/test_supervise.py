@@ -181,18 +181,6 @@ def run_real(job: CompileJob, in_a_pass: str = "pass", when_writing: str = "pass
     compile_in_child(job, timeout_s=120, progress=NullProgress(), command=command)
 
 
-def fuse(module, target):
-            import tvm
-            @tvm.transform.module_pass(opt_level=0, name="Trouble")
-            def make_trouble(module, context): {trouble}
-            make_trouble(module)
-        build_library.fuse = fuse
-        sys.exit(child.main(sys.argv[1:]))
-    """
-    command = (sys.executable, "-c", textwrap.dedent(script))
-    compile_in_child(job, timeout_s=120, progress=NullProgress(), command=command)
-
-
 def test_reproducer_command_runs_the_job_again(job: CompileJob, tmp_path: Path) -> None:
     with pytest.raises(StageError) as caught:
         run(job, "os.kill(os.getpid(), signal.SIGSEGV)")

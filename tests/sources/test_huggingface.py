@@ -25,7 +25,7 @@ from edgekit.sources.huggingface import Huggingface
 from edgekit.stages.export import Export
 from edgekit.zoo.checkpoint import load
 from edgekit.zoo.exporters.transformer import export_transformer
-from edgekit.zoo.hugging_face import HuggingFaceModule, build_from_config
+from edgekit.zoo.hugging_face import HuggingFaceModule, build_from_config, read_config
 from edgekit.zoo.pretrained import find_folder, image_size, read_pretrained
 from edgekit.zoo.quiet import quiet
 
@@ -421,6 +421,11 @@ def test_an_architecture_that_optimum_does_not_know_is_refused(
     folder = save_pretrained(tmp_path / "model", model)
     with pytest.raises(InputError, match=r"exporting a funnel model .*no rule for it in optimum"):
         Huggingface(huggingface=str(folder)).run(None, make_context("load"))
+
+
+def test_a_config_that_contradicts_itself_is_refused() -> None:
+    with pytest.raises(InputError, match="reading the config of a resnet model: found layer_type"):
+        read_config({"model_type": "resnet", "layer_type": "odd"})
 
 
 def test_damaged_options_of_an_architecture_are_refused() -> None:

@@ -187,6 +187,21 @@ def test_one_changed_weight_in_the_middle_is_found_by_the_name_of_its_layer(
         Export().ensures(exported.before, broken, exported.ctx)
 
 
+def test_a_graph_that_works_for_one_batch_only_is_refused(
+    exported: Exported, tmp_path: Path
+) -> None:
+    graph = exported.graph()
+    graph.graph.node[-1].output[0] = "inner"
+    target = numpy_helper.from_array(np.array([8, 10]), "target")
+    graph.graph.initializer.append(target)
+    graph.graph.node.append(onnx.helper.make_node("Reshape", ["inner", "target"], ["logits"]))
+    onnx.save(graph, tmp_path / "model.onnx")
+    model = msgspec.structs.replace(exported.result.model, path=tmp_path)
+    broken = msgspec.structs.replace(exported.result, model=model)
+    with pytest.raises(StageError, match="running the exported model with a batch of 1: found"):
+        Export().ensures(exported.before, broken, exported.ctx)
+
+
 def test_another_process_writes_the_same_bytes_and_prints_nothing(
     exported: Exported, tmp_path: Path
 ) -> None:

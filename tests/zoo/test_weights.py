@@ -26,6 +26,17 @@ def test_weights_come_back_bit_by_bit(model: nn.Module, tmp_path: Path) -> None:
     assert all(torch.equal(found[name], tensor) for name, tensor in model.state_dict().items())
 
 
+def test_a_header_length_that_starts_like_a_pickle_is_no_pickle(tmp_path: Path) -> None:
+    # Safetensors pads its header to multiples of 8, so one name length in eight gives 0x80 bytes.
+    for length in range(1, 80):
+        path = tmp_path / "w.safetensors"
+        save_file({"n" * length: torch.zeros(2)}, path)
+        if path.read_bytes()[:1] == b"\x80":
+            assert list(read_weights(path)) == ["n" * length]
+            return
+    raise AssertionError("no header of 128 bytes was made")
+
+
 def test_tied_weights_can_be_written(tmp_path: Path) -> None:
     model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
     model[1].weight = model[0].weight

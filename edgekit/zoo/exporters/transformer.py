@@ -30,8 +30,8 @@ def tensor_names(model: PreTrainedModel, task: Task) -> tuple[tuple[str, ...], t
         InputError: Optimum is missing or can't export this type of model for this task.
     """
     with quiet():
-        require_module("optimum.exporters.onnx", "hf")
-        import optimum.exporters.onnx.model_configs
+        # Importing the rules registers them.
+        require_module("optimum.exporters.onnx.model_configs", "hf")
         from optimum.exporters.tasks import TasksManager
 
         try:
