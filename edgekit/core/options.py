@@ -20,6 +20,7 @@ __all__ = [
     "default_variant",
     "keyed_variant",
     "path_option",
+    "path_or_name",
     "variant",
 ]
 
@@ -55,6 +56,11 @@ def path_option(description: str | None = None) -> Meta:
     In cache keys a path stands for the content of the file or folder, not for its name.
     """
     return Meta(description=description, extra={"path": True})
+
+
+def path_or_name(description: str | None = None) -> Meta:
+    """Mark a text field as a path when something is there, and as a plain name otherwise."""
+    return Meta(description=description, extra={"path": "existing"})
 
 
 def default_variant(kind: str, name: str) -> Callable[[], Any]:

@@ -103,7 +103,9 @@ def resolve(value: object, annotation: Any, where: Where) -> Any:  # noqa: ANN40
         if meta.extra and "registry" in meta.extra:
             return resolve_variant(value, meta.extra["registry"], where)
         if meta.extra and meta.extra.get("path") and isinstance(value, str):
-            return str((where.base / Path(value).expanduser()).resolve())
+            found = (where.base / Path(value).expanduser()).resolve()
+            is_name = meta.extra["path"] == "existing" and not found.exists()
+            return value if is_name else str(found)
     origin = get_origin(base)
     if origin in (Union, types.UnionType):
         return _resolve_union(value, base, metas, where)
@@ -298,7 +300,8 @@ def _plain(value: Any, annotation: Any, path_content: Callable[[str], str] | Non
         element = items[1] if len(items) == 2 else Any
         return {key: _plain(item, element, path_content) for key, item in value.items()}
     if path_content is not None and isinstance(value, str) and is_path(annotation):
-        return path_content(value)
+        # Resolved paths are absolute; what is not is a name that could have been a path.
+        return path_content(value) if Path(value).is_absolute() else value
     return msgspec.to_builtins(value)
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from edgekit.core.errors import InputError, require_module
 from edgekit.core.model import ModelHandle, ModelKind, TensorSpec
-from edgekit.core.options import Meta, Options
+from edgekit.core.options import Meta, Options, path_or_name
 from edgekit.core.stage import StageContext, StageResult
 from edgekit.learn.checks import check_num_classes, fit_inputs
 
@@ -33,7 +33,7 @@ class Huggingface(Options, frozen=True, kw_only=True):
     reads: ClassVar[tuple[str, ...]] = ()
 
     huggingface: Annotated[
-        str, Meta(description="Folder, or id on the hub", min_length=1, extra={"path": "existing"})
+        str, path_or_name("Folder, or id on the hub")
     ]
     task: Annotated[
         Literal["image-classification", "text-classification", "feature-extraction"] | None,

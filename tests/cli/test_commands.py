@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jsonschema
 import msgspec
 import pytest
 
@@ -174,7 +175,6 @@ def test_init_writes_a_recipe_that_plans_and_overwrites_nothing(tmp_path: Path) 
 
 
 def test_schema_accepts_the_shipped_files_and_refuses_a_wrong_key(tmp_path: Path) -> None:
-    jsonschema = pytest.importorskip("jsonschema")
     from edgekit.core.assets import asset_names, find_asset
     from edgekit.core.yaml_file import load_yaml
 
