@@ -103,9 +103,9 @@ def resolve(value: object, annotation: Any, where: Where) -> Any:  # noqa: ANN40
         if meta.extra and "registry" in meta.extra:
             return resolve_variant(value, meta.extra["registry"], where)
         if meta.extra and meta.extra.get("path") and isinstance(value, str):
-            found = (where.base / Path(value).expanduser()).resolve()
-            is_name = meta.extra["path"] == "existing" and not found.exists()
-            return value if is_name else str(found)
+            place = (where.base / Path(value).expanduser()).resolve()
+            is_name = meta.extra["path"] == "existing" and not place.exists()
+            return value if is_name else str(place)
     origin = get_origin(base)
     if origin in (Union, types.UnionType):
         return _resolve_union(value, base, metas, where)

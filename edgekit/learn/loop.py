@@ -15,6 +15,7 @@ from edgekit.core.progress import Progress, Task
 from edgekit.learn.augment import augment_images
 from edgekit.learn.contracts import Batch, TrainingHook
 from edgekit.learn.evaluate import predict_split
+from edgekit.learn.layout import arranged, memory_format_for
 from edgekit.learn.losses.cross_entropy import CrossEntropy
 from edgekit.learn.objective import Objective
 from edgekit.learn.optimise import lr_factor, make_optimizer, set_lr
@@ -73,13 +74,15 @@ class Loop:
         return state, edits
 
     def _start(self, model: nn.Module) -> LoopState:
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        memory_format = memory_format_for(model)
+        model.to(memory_format=memory_format)  # type: ignore[call-overload]
         steps = num_batches(len(self.train), self.options.batch_size)
         return LoopState(
             model=model,
             optimizer=make_optimizer(model, self.objective.adapters(), self.options),
             generator=torch.Generator().manual_seed(self.seed),
             num_steps=steps * self.options.epochs,
+            memory_format=memory_format,
         )
 
     def _epoch(self, state: LoopState, task: Task) -> None:
@@ -103,6 +106,7 @@ class Loop:
         set_lr(state.optimizer, lr)
         inputs, labels = self.train.take(indices)
         inputs = _augmented(inputs, self.options.augment, state.generator)
+        inputs = arranged(inputs, state.memory_format)
         batch = Batch(inputs=inputs, labels=labels, indices=indices, step=state.step)
         state.optimizer.zero_grad(set_to_none=True)
         terms = self.objective(batch)
@@ -162,12 +166,7 @@ def _augmented(
 ) -> tuple[torch.Tensor, ...]:
     if not options.is_active:
         return inputs
-    return tuple(
-        augment_images(x, options, generator).contiguous(memory_format=torch.channels_last)
-        if x.ndim == 4
-        else x
-        for x in inputs
-    )
+    return tuple(augment_images(x, options, generator) if x.ndim == 4 else x for x in inputs)
 
 
 def _arrange_plainly(model: nn.Module) -> None:

@@ -38,6 +38,7 @@ class LoopState:
         optimizer: what updates it and the methods' adapters.
         generator: source of the sample order and of augmentation.
         num_steps: steps of the whole run.
+        memory_format: how images lie in memory.
         step: steps taken.
         epoch: epochs begun, so 1 during the first.
         records: one per finished epoch.
@@ -49,6 +50,7 @@ class LoopState:
     optimizer: torch.optim.Optimizer
     generator: torch.Generator
     num_steps: int
+    memory_format: torch.memory_format = torch.channels_last
     step: int = 0
     epoch: int = 0
     records: list[EpochRecord] = field(default_factory=list)

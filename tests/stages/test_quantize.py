@@ -235,7 +235,7 @@ def test_a_weight_beyond_its_levels_breaks_the_promise(
         tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
 
     damaged(result, change)
-    with pytest.raises(StageError, match="'conv1.weight_quantized' holds levels beyond"):
+    with pytest.raises(StageError, match=r"'conv1\.weight_quantized' holds levels beyond"):
         stage().ensures(model, result, ctx)
 
 
