@@ -138,3 +138,21 @@ def request_from(
         num_threads=num_threads,
         **more,
     )
+
+
+def resolved_files(
+    recipe: str | None, model: str | None, targets: tuple[str, ...]
+) -> dict[str, str]:
+    """Return which file each name of a command stands for."""
+    from edgekit.core.assets import find_asset
+    from edgekit.pipeline.recipe import DEFAULT_FILE
+
+    found = {}
+    if model is not None:
+        found["model"] = str(Path(model).absolute())
+    else:
+        place = Path(DEFAULT_FILE) if recipe is None else find_asset("recipes", recipe)
+        found["recipe"] = str(place.absolute())
+    for name in targets or ("host",):
+        found[f"target {name}"] = str(find_asset("targets", name).absolute())
+    return found

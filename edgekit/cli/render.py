@@ -42,8 +42,10 @@ def show_reports(reports: Sequence[BuildReport], *, as_json: bool) -> None:
         render(report, console)
 
 
-def show_plans(request: BuildRequest, plans: Sequence[Plan], *, as_json: bool) -> None:
-    """Print plans: a line per stage with its state."""
+def show_plans(
+    request: BuildRequest, plans: Sequence[Plan], files: Mapping[str, str], *, as_json: bool
+) -> None:
+    """Print plans: which file each name stands for, then a line per stage with its state."""
     from edgekit.core.places import store_folder
     from edgekit.pipeline.plan import explain_plans
     from edgekit.pipeline.store import Store
@@ -55,6 +57,7 @@ def show_plans(request: BuildRequest, plans: Sequence[Plan], *, as_json: bool) -
                 "recipe": plan.recipe.name,
                 "target": plan.target.name,
                 "runner": plan.runner,
+                "files": files,
                 "stages": stages,
             }
             for plan, stages in zip(plans, lines, strict=True)
@@ -62,6 +65,8 @@ def show_plans(request: BuildRequest, plans: Sequence[Plan], *, as_json: bool) -
         show_json(rows)
         return
     console = Console()
+    for name, place in files.items():
+        console.print(f"{name}: {place}", markup=False, highlight=False, soft_wrap=True)
     for plan, stages in zip(plans, lines, strict=True):
         table = _table(
             f"{plan.recipe.name} for {plan.target.name}, measured on {plan.runner}",

@@ -237,7 +237,7 @@ def _batches(
             indices = order[start * importance.batch_size :][: importance.batch_size]
             if not len(indices):
                 break
-            yield split.take(indices)
+            yield tuple(x[indices] for x in split.inputs), split.labels[indices]
             task.advance()
 
 

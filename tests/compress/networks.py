@@ -61,9 +61,10 @@ def settled(module: nn.Module, *, seed: int = 0) -> nn.Module:
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in module.parameters():
-            parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
+            parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator))
         for part in module.modules():
             if isinstance(part, nn.BatchNorm2d):
+                part.weight.add_(1.0)
                 assert part.running_mean is not None
                 assert part.running_var is not None
                 part.running_mean.normal_(generator=generator)

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from edgekit.cli.choices import build_options, request_from
+from edgekit.cli.choices import build_options, request_from, resolved_files
 from edgekit.core.errors import BudgetError
 
 
@@ -44,7 +44,8 @@ def command(
 
     request = request_from(output=output, **given)
     if dry_run:
-        show_plans(request, plan_build(request), as_json=as_json)
+        files = resolved_files(given["recipe"], given["model"], given["targets"])
+        show_plans(request, plan_build(request), files, as_json=as_json)
         return
     with make_progress(as_json=as_json) as progress:
         reports = run_build(request, progress)

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from edgekit.cli.choices import build_options, request_from
+from edgekit.cli.choices import build_options, request_from, resolved_files
 
 
 @click.command(name="plan")
@@ -18,4 +18,5 @@ def command(*, as_json: bool, **given: Any) -> None:  # noqa: ANN401 - click's v
     from edgekit.pipeline.build import plan_build
 
     request = request_from(**given)
-    show_plans(request, plan_build(request), as_json=as_json)
+    files = resolved_files(given["recipe"], given["model"], given["targets"])
+    show_plans(request, plan_build(request), files, as_json=as_json)

@@ -58,7 +58,9 @@ def _bypass(model: onnx.ModelProto, origin: dict[str, str]) -> Callable[[str], s
     """Connect what reads a dequantized value to where it came from; return the new names."""
     graph = model.graph
     # An output of the graph keeps its name, so what it comes from takes that name.
-    outer = {_follow(info.name, origin): info.name for info in graph.output if info.name in origin}
+    outer: dict[str, str] = {
+        _follow(info.name, origin): info.name for info in graph.output if info.name in origin
+    }
 
     def new_name(name: str) -> str:
         inner = _follow(name, origin)
