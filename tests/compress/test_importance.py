@@ -70,7 +70,7 @@ def test_taylor_is_what_the_loss_loses_to_first_order() -> None:
     inputs, labels = torch.randn(8, 3), torch.arange(8) % 2
     (group,) = find_groups(model, (inputs,)).groups
     statistics = gradient_statistics(model, [group], [((inputs,), labels)])
-    scores = Taylor().scores(group, statistics)
+    scores = Taylor(normalize="none").scores(group, statistics)
     # Scale one channel's weights by (1 - h): the loss changes by h times the score.
     layer, step = model[0], 1e-4
     with torch.no_grad():
@@ -83,6 +83,16 @@ def test_taylor_is_what_the_loss_loses_to_first_order() -> None:
             layer.weight[unit], layer.bias[unit] = kept
             # float32 forward passes resolve the difference to about 1e-7 / step.
             assert abs(float(abs(after - before) / step) - float(scores[unit])) < 3e-3
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_scores_of_every_importance_compare_across_groups(name: str) -> None:
+    model = settled(Mixed())
+    coupling = find_groups(model, (images(),))
+    statistics = gradient_statistics(model, coupling.groups, batches())
+    for group in coupling.groups:
+        scores = registry("importance").get(name)().scores(group, statistics)
+        assert float(scores.mean()) == pytest.approx(1.0)
 
 
 def test_taylor_averages_magnitudes_over_batches_not_signs() -> None:

@@ -49,3 +49,9 @@ def sum_by_unit(values: torch.Tensor, member: Member) -> torch.Tensor:
     places = [unit for unit, found in enumerate(member.indices) for _ in found]
     channels = [channel for found in member.indices for channel in found]
     return sums.index_add(0, torch.tensor(places), values[torch.tensor(channels)])
+
+
+def relative_to_mean(scores: torch.Tensor) -> torch.Tensor:
+    """Divide scores by their mean; all-zero scores stay as they are."""
+    mean = float(scores.mean())
+    return scores / mean if mean > 0 else scores

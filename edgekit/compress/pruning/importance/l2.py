@@ -34,7 +34,7 @@ class L2(Options, frozen=True, kw_only=True):
         """Return one score per unit, shape (units,), float64."""
         import torch
 
-        from edgekit.compress.pruning.slices import sum_by_unit, weight_rows
+        from edgekit.compress.pruning.slices import relative_to_mean, sum_by_unit, weight_rows
 
         squares = torch.zeros(group.num_units, dtype=torch.float64)
         for member in group.members:
@@ -45,5 +45,4 @@ class L2(Options, frozen=True, kw_only=True):
             rows = weight_rows(layer, weight.detach().double(), member.kind)
             squares = squares + sum_by_unit(rows.square().sum(1), member)
         norms = squares.sqrt()
-        mean = float(norms.mean())
-        return norms / mean if self.normalize == "mean" and mean > 0 else norms
+        return relative_to_mean(norms) if self.normalize == "mean" else norms

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from edgekit.core.options import Meta, Options
 
@@ -17,8 +17,9 @@ class Taylor(Options, frozen=True, kw_only=True):
     """Size of the loss change when a channel is set to zero: |sum of gradient x weight|.
 
     The sum runs over the weights of one channel in one layer; its magnitude is averaged over the
-    batches and over the layers of the group. Scores are in units of the loss, so that layers
-    compare without normalisation.
+    batches and over the layers of the group. Then a group's scores are divided by their mean: one of
+    many channels in a late layer changes the loss least, but saves little too, and without the
+    division late layers are emptied first (on digits, half the MACs removed: 0.88 instead of 0.98).
 
     Source: Molchanov et al., "Importance Estimation for Neural Network Pruning", CVPR 2019,
     equation 8; the magnitude replaces the square, so that one odd batch does not decide.
@@ -33,6 +34,8 @@ class Taylor(Options, frozen=True, kw_only=True):
         """Return one score per unit, shape (units,), float64."""
         import torch
 
+        from edgekit.compress.pruning.slices import relative_to_mean
+
         changes = statistics.first_order[group.name].abs().mean(0)
         is_scored = torch.tensor(
             [
@@ -40,4 +43,5 @@ class Taylor(Options, frozen=True, kw_only=True):
                 for member in group.members
             ]
         )
-        return (changes * is_scored).sum(0) / is_scored.sum(0).clamp(min=1)
+        scores = (changes * is_scored).sum(0) / is_scored.sum(0).clamp(min=1)
+        return relative_to_mean(scores) if self.normalize == "mean" else scores
