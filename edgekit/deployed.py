@@ -97,8 +97,9 @@ class DeployedModel:
 def load(bundle: str | Path, *, engine: str | None = None, num_threads: int = 1) -> DeployedModel:
     """Verify a bundle and make it ready to run on this machine.
 
-    The engine that the build selected is used when it runs here; a bundle for another machine
-    runs by an engine that is portable.
+    Loading runs native code of the bundle: `verify` shows that it is unchanged, not that it is
+    harmless, so load only bundles you trust. The engine that the build selected is used when it
+    runs here; a bundle for another machine runs by an engine that is portable.
 
     Args:
         bundle: Folder or `.tar` of a bundle.
@@ -193,7 +194,7 @@ def _choose(bundle: OpenBundle, wanted: str | None) -> str:
     folder = bundle.folder / "engines"
     names = sorted(path.name for path in folder.iterdir() if path.is_dir())
     if wanted is not None:
-        if wanted not in names:
+        if wanted not in names or wanted not in _ENGINES:
             raise InputError(f"this bundle has no engine '{wanted}'", hint=near(wanted, names))
         return wanted
     cpu = msgspec.convert(bundle.manifest.target, Target).cpu
@@ -214,10 +215,9 @@ def _choose(bundle: OpenBundle, wanted: str | None) -> str:
 def _tvm(place: Path, num_threads: int) -> EngineRunner:
     import numpy as np
 
-    from edgekit.compiler.engine_build import read_engine_build
     from edgekit.devices.library import CompiledLibrary
 
-    library = CompiledLibrary(place / read_engine_build(place).library)
+    library = CompiledLibrary(_library(place))
     library.set_threads(num_threads)
 
     def run(inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -237,16 +237,25 @@ def _tvm(place: Path, num_threads: int) -> EngineRunner:
 
 
 def _onnxruntime(place: Path, num_threads: int) -> EngineRunner:
-    from edgekit.compiler.engine_build import read_engine_build
     from edgekit.compiler.session import open_session, run_session
 
-    model = place / read_engine_build(place).library
-    session = open_session(model, num_threads=num_threads)
+    session = open_session(_library(place), num_threads=num_threads)
 
     def run(inputs: Mapping[str, Array]) -> dict[str, Array]:
         return run_session(session, inputs)
 
     return run
+
+
+def _library(place: Path) -> Path:
+    from edgekit.compiler.engine_build import read_engine_build
+
+    build = read_engine_build(place)
+    if build.library not in build.files:
+        raise InputError(
+            f"{place / 'engine.json'}", found=build.library, expected=f"one of {build.files}"
+        )
+    return place / build.library
 
 
 _ENGINES = {"tvm": _tvm, "onnxruntime": _onnxruntime}

@@ -128,9 +128,8 @@ def show_entries(entries: Sequence[EntryHelp], *, as_json: bool) -> None:
         console.print(entry.help, markup=False, highlight=False)
         table = _table("", ("option", "accepts", "default", "meaning"))
         for name, option in entry.options.items():
-            if name != "edgekit":
-                help_text = str(option.get("description", ""))
-                table.add_row(name, _accepts(option), _default(option), help_text)
+            default = "required" if name in entry.required else _short(option.get("default"))
+            table.add_row(name, _accepts(option), default, str(option.get("description", "")))
         console.print(table)
 
 
@@ -201,10 +200,6 @@ def _accepts(option: Mapping[str, Any]) -> str:
         if name in option:
             text += f" {sign} {option[name]:g}"
     return text
-
-
-def _default(option: Mapping[str, Any]) -> str:
-    return "required" if option.get("required") else _short(option.get("default", ""))
 
 
 def _short(value: object) -> str:

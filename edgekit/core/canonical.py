@@ -36,11 +36,14 @@ def sha256_file(path: Path) -> str:
 
 
 def sha256_tree(folder: Path) -> dict[str, str]:
-    """Return each regular file below `folder`, as a POSIX relative path, with its digest."""
+    """Return each file below `folder`, as a POSIX relative path, with its content's digest.
+
+    A link to a file counts as the file: caches of model hubs hold nothing but links.
+    """
     return {
         path.relative_to(folder).as_posix(): sha256_file(path)
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and not path.is_symlink()
+        if path.is_file()
     }
 
 

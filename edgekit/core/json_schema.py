@@ -12,8 +12,9 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 import msgspec
 
-from edgekit.core.options import Meta, Named
-from edgekit.core.registry import registry
+from edgekit.core.options import Meta, Named, Options
+from edgekit.core.registry import entry_kind, registry
+from edgekit.core.schema import to_plain
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -55,7 +56,9 @@ class _Writer:
             elif named is not None and field.name == "options":
                 properties[field.name] = {"type": "object"}
             else:
-                properties[field.name] = self.value(hints[field.name])
+                annotation = hints[field.name]
+                described = {**self.value(annotation), **_default(field), **_described(annotation)}
+                properties[field.name] = described
             if field.required:
                 required.append(field.name)
         schema = {"type": "object", "properties": properties, "additionalProperties": False}
@@ -104,6 +107,29 @@ class _Writer:
             self.definitions[label] = {}  # breaks cycles: a method may hold a method
             self.definitions[label] = self.struct(registry(kind).get(name))
         return {"$ref": f"#/$defs/{label}"}
+
+
+def _described(annotation: Any) -> dict[str, str]:  # noqa: ANN401 - an annotation
+    base, metas = _unwrap(annotation)
+    found = next((meta.description for meta in metas if meta.description), None)
+    if found is not None:
+        return {"description": found}
+    members = get_args(base) if get_origin(base) in (Union, types.UnionType) else ()
+    return next((text for member in members if (text := _described(member))), {})
+
+
+def _default(field: msgspec.structs.FieldInfo) -> dict[str, Any]:
+    if field.default is not msgspec.NODEFAULT:
+        value = field.default
+    elif field.default_factory is not msgspec.NODEFAULT:
+        value = field.default_factory()
+    else:
+        return {}
+    if isinstance(value, Options):
+        kind = entry_kind(type(value))
+        plain = to_plain(value)
+        return {"default": registry(kind).name_of(type(value)) if kind else plain}
+    return {"default": msgspec.to_builtins(value)}
 
 
 def _without_extra(meta: Meta) -> Meta:

@@ -58,6 +58,7 @@ class EngineReport(msgspec.Struct, frozen=True, kw_only=True):
     float_ops: int = 0
     parity: Parity | None = None
     accuracy: Metric | None = None
+    accuracy_loss: float | None = None
     num_images: int = 0
     latency: Latency | None = None
     instructions_m: float | None = None
@@ -123,8 +124,3 @@ class BuildReport(msgspec.Struct, frozen=True, kw_only=True):
     def is_emulated(self) -> bool:
         """Tell whether the figures come from an emulator: correctness and counts only."""
         return self.device is not None and self.device.kind == "emulated"
-
-    @property
-    def has_missed_budget(self) -> bool:
-        """Tell whether a budget was missed."""
-        return any(verdict.status == "missed" for verdict in self.verdicts)

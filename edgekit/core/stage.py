@@ -156,9 +156,3 @@ class Stage(Protocol):
 
     def ensures(self, before: ModelHandle, result: StageResult, ctx: StageContext) -> None:
         """Raise `StageError` when the result breaks what this stage promises."""
-
-
-class MeasuringStage(Protocol):
-    """Mark stages whose result depends on a device at a moment, not only on files."""
-
-    measures: ClassVar[bool]

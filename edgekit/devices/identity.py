@@ -23,6 +23,13 @@ def split_uri(uri: str) -> tuple[str, str]:
     return scheme, rest
 
 
+def runner_modules(uri: str) -> frozenset[str]:
+    """Return the module of a URI's runner, whose code decides what is measured."""
+    if uri == "none":
+        return frozenset()
+    return frozenset({registry("runners").get(split_uri(uri)[0]).__module__})
+
+
 def device_identity(uri: str, target: Target, cache_dir: Path) -> dict[str, Any]:
     """Return what identifies the device in a cache key; empty for targets without a runner."""
     if uri == "none":

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from edgekit.compiler.engine_build import EngineBuild, read_engine_build
-from edgekit.compiler.onnx_file import has_qdq, load_onnx
+from edgekit.compiler.onnx_file import has_qdq, input_specs, load_onnx
+from edgekit.compiler.session import open_session as open_session_here
+from edgekit.compiler.session import run_session
 from edgekit.core.metric import Metric
 from edgekit.core.progress import Progress
 from edgekit.core.report import DeviceReport, EngineReport, Mismatch
@@ -67,11 +69,13 @@ class Samples(NamedTuple):
         inputs: Arrays by the model's input names, items along axis 0.
         golden: The golden inputs and outputs.
         labels: Class of each image after the golden items; empty without a split.
+        reference: What the ONNX model gives for the images, run as written.
     """
 
     inputs: Arrays
     golden: Golden
     labels: Array
+    reference: Arrays
 
     @property
     def num_golden(self) -> int:
@@ -104,13 +108,13 @@ def gather_samples(model: Path, split: SplitView | None, num_images: int) -> Sam
 
     golden = read_golden(model / "golden")
     if split is None or num_images == 0:
-        return Samples(dict(golden.inputs), golden, np.zeros(0, np.int64))
-    from edgekit.compiler.onnx_file import input_specs
-
+        return Samples(dict(golden.inputs), golden, np.zeros(0, np.int64), {})
     specs = input_specs(load_onnx(model / "model.onnx"))
     images = fit_inputs(specs, {name: a[:num_images] for name, a in split.inputs.items()})
     inputs = {name: np.concatenate([golden.inputs[name], images[name]]) for name in golden.inputs}
-    return Samples(inputs, golden, np.asarray(split.labels[:num_images]))
+    session = open_session_here(model / "model.onnx", optimization="off")
+    reference = run_session(session, images)
+    return Samples(inputs, golden, np.asarray(split.labels[:num_images]), reference)
 
 
 def measure_engines(
@@ -205,6 +209,7 @@ class _Judge(NamedTuple):
             tolerance=self.tolerance,
             locate=self.locate,
         )
+        accuracy = self.accuracy(self.samples.images(outputs))
         size = (place / build.library).stat().st_size
         instructions = result.instructions_per_run
         is_real = info.kind != "emulated"
@@ -215,7 +220,8 @@ class _Judge(NamedTuple):
             integer_ops=build.integer_ops,
             float_ops=build.float_ops,
             parity=parity,
-            accuracy=self.accuracy(outputs),
+            accuracy=accuracy,
+            accuracy_loss=self.loss(accuracy),
             num_images=len(self.samples.labels),
             latency=summarise(result.times_us, result.threads or 1) if result.times_us else None,
             instructions_m=None if instructions is None else instructions / 1e6,
@@ -223,10 +229,16 @@ class _Judge(NamedTuple):
             first_run_ms=result.first_run_us / 1e3 if is_real and result.first_run_us else None,
         )
 
-    def accuracy(self, outputs: Arrays) -> Metric | None:
+    def loss(self, accuracy: Metric | None) -> float | None:
+        reference = self.accuracy(self.samples.reference)
+        if accuracy is None or reference is None:
+            return None
+        sign = -1.0 if accuracy.better == "lower" else 1.0
+        return sign * (reference.value - accuracy.value)
+
+    def accuracy(self, images: Arrays) -> Metric | None:
         if self.metric is None or not len(self.samples.labels):
             return None
-        images = self.samples.images(outputs)
         allow = self.settings.allow_code
         return score(images, self.samples.labels, self.metric, allow_code=allow)
 
@@ -329,7 +341,7 @@ def _unmeasured(model: Path, target: Target) -> Outcome:
         )
         for build, place in _engines(model / "engines")
     )
-    text = f"{target.name} is compile only for now: nothing ran there, nothing was measured"
+    text = f"{target.name} has no runner, so it is compile only: nothing ran, nothing was measured"
     return Outcome(engines=reports, device=None, warnings=(text,))
 
 

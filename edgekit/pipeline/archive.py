@@ -155,7 +155,7 @@ def _check_end(file: BinaryIO, size: int) -> None:
     rest = len(_end(size)) - _BLOCK
     content = file.read(rest + 1)
     if len(content) != rest or any(content):
-        raise DamagedArchiveError("the file has another end than edgekit writes")
+        raise DamagedArchiveError("the file does not end as edgekit writes it")
 
 
 def _end(size: int) -> bytes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import msgspec
 
 from edgekit import __version__
-from edgekit.core.errors import InputError, StageError
+from edgekit.core.errors import EdgekitError, InputError, StageError
 from edgekit.core.model import ModelKind
 from edgekit.core.places import store_folder
 from edgekit.core.progress import NullProgress, Progress
@@ -25,7 +24,7 @@ from edgekit.pipeline.bundle import BundleFacts, write_bundle, write_index
 from edgekit.pipeline.keys import entries_of
 from edgekit.pipeline.manifest import Lineage
 from edgekit.pipeline.plan import Plan, make_plan
-from edgekit.pipeline.race import Selection, select_engine
+from edgekit.pipeline.race import Selection, disqualify_inaccurate, select_engine
 from edgekit.pipeline.recipe import Recipe, load_recipe
 from edgekit.pipeline.run import PlanRun, Settings, StageRun, run_plans
 from edgekit.pipeline.store import Store
@@ -103,6 +102,7 @@ def build(
 def plan_build(request: BuildRequest) -> list[Plan]:
     """Plan every target of a request."""
     _check_targets(request)
+    _find_user_code(request)
     return [
         make_plan(
             request.recipe,
@@ -124,32 +124,40 @@ def run_build(request: BuildRequest, progress: Progress) -> list[BuildReport]:
     plans = plan_build(request)
     _check_output(request.output)
     store = Store(store_folder())
-    started = time.monotonic()
     settings = Settings(
         store=store,
         progress=progress,
         allow_code=request.allow_code,
         remeasure=request.remeasure,
     )
-    reports = []
-    errors = []
-    for run in run_plans(plans, settings):
-        if run.error is not None:
-            errors.append((run.plan.target.name, run.error))
-            continue
-        report, selection = _report(run, time.monotonic() - started)
-        reports.append(_bundle(run, report, store, request.output))
-        if selection is not None and selection.winner is None:
-            errors.append((run.plan.target.name, _no_engine(selection)))
+    reports: list[BuildReport] = []
+    errors: list[tuple[str, EdgekitError]] = []
+    with store.in_use():  # bundles are copied out of the store, so `gc` has to wait for them too
+        for run in run_plans(plans, settings):
+            target = run.plan.target.name
+            if run.error is not None:
+                errors.append((target, run.error))
+                continue
+            report, selection = _report(run)
+            reports.append(_bundle(run, report, store, request.output))
+            if selection is not None and selection.winner is None:
+                errors.append((target, _no_engine(selection)))
     if len(reports) > 1 and any(report.output for report in reports):
         write_index(reports, request.output)
     if errors:
-        target, error = errors[0]
-        if len(plans) > 1:
-            failed = ", ".join(name for name, _ in errors)
-            error.add_note(f"for target '{target}'; failed: {failed}; the others are finished")
-        raise error
+        raise _first_error(errors, plans, reports)
     return reports
+
+
+def _first_error(
+    errors: list[tuple[str, EdgekitError]], plans: list[Plan], reports: list[BuildReport]
+) -> EdgekitError:
+    target, error = errors[0]
+    if len(plans) > 1:
+        error.add_note(f"for target '{target}'; failed: {', '.join(name for name, _ in errors)}")
+        done = [str(report.output) for report in reports if report.output]
+        error.add_note(f"finished: {', '.join(done) or 'none'}")
+    return error
 
 
 def _check_targets(request: BuildRequest) -> None:
@@ -169,8 +177,6 @@ def _check_targets(request: BuildRequest) -> None:
 
 def _check_code(request: BuildRequest) -> None:
     if request.allow_code:
-        if str(Path.cwd()) not in sys.path:
-            sys.path.insert(0, str(Path.cwd()))  # as `python -m` does
         return
     for entry in entries_of(request.recipe):
         if getattr(entry, "requires_code", False):
@@ -179,6 +185,13 @@ def _check_code(request: BuildRequest) -> None:
                 f"{request.recipe.name}: '{name}' runs Python code of yours",
                 hint="Read that code, then repeat the command with --allow-code",
             )
+
+
+def _find_user_code(request: BuildRequest) -> None:
+    """Let `pkg.mod:fn` be found in the current folder, after everything that is installed."""
+    uses_code = any(getattr(entry, "requires_code", False) for entry in entries_of(request.recipe))
+    if uses_code and str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))
 
 
 def _known_targets() -> tuple[str, ...]:
@@ -202,13 +215,16 @@ def _no_engine(selection: Selection) -> StageError:
     return StageError("no engine qualifies", found=reasons, hint="Add an engine to `compile`")
 
 
-def _report(run: PlanRun, wall_s: float) -> tuple[BuildReport, Selection | None]:
+def _report(run: PlanRun) -> tuple[BuildReport, Selection | None]:
     plan = run.plan
     stages = tuple(_stage_report(stage) for stage in run.stages)
     details: dict[str, Any] = {}
     for stage in run.stages:
         details.update(stage.entry.details)
-    engines = msgspec.convert(details.get("engines", []), list[EngineReport])
+    budget = plan.recipe.budget_for(plan.target.name)
+    engines = disqualify_inaccurate(
+        msgspec.convert(details.get("engines", []), list[EngineReport]), budget.metric_loss
+    )
     device = details.get("device")
     selection = select_engine(engines, plan.target.engines) if engines else None
     winner = selection.winner if selection else None
@@ -221,19 +237,27 @@ def _report(run: PlanRun, wall_s: float) -> tuple[BuildReport, Selection | None]
         engines=selection.engines if selection else (),
         selected=winner.engine if winner else None,
         selected_by=selection.selected_by if selection else None,
-        device=msgspec.convert(device, DeviceReport) if device else None,
+        device=_device(run, device),
         mismatches=tuple(msgspec.convert(details.get("mismatches", []), list[Mismatch])),
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        wall_s=round(wall_s, 3),
+        wall_s=round(sum(s.duration_s or 0.0 for s in stages if s.status == "ran"), 3),
     )
     verdicts = judge(
-        plan.recipe.budget_for(plan.target.name),
+        budget,
         metric=metric,
         stages=stages,
         selected=winner,
         is_emulated=report.is_emulated,
     )
     return msgspec.structs.replace(report, verdicts=verdicts), selection
+
+
+def _device(run: PlanRun, found: dict[str, Any] | None) -> DeviceReport | None:
+    if not found:
+        return None
+    device = msgspec.convert(found, DeviceReport)
+    measured = next((s.entry.created for s in run.stages if s.planned.is_measuring), "")
+    return msgspec.structs.replace(device, measured=measured)
 
 
 def _stage_report(run: StageRun) -> StageReport:
@@ -280,7 +304,8 @@ def _facts(run: PlanRun) -> BundleFacts:
     tools = {
         name: version for stage in run.stages for name, version in stage.entry.parts.tools.items()
     }
-    recipe = to_plain(plan.recipe)
+    # Bundles name files, not places on the machine that built them.
+    recipe = to_plain(plan.recipe, lambda path: Path(path).name)
     return BundleFacts(
         recipe=plan.recipe.name,
         recipe_options=recipe,

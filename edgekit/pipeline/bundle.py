@@ -13,7 +13,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -46,6 +46,7 @@ from edgekit.pipeline.verify import verify
 
 _HEADERS = ("ek_model.h", "model.h")
 _EXAMPLE = "example_main.c"
+_HOST_LATENCY = "host_p50_ms"
 _HOST = "host/"
 """Engines built for the building machine, for comparison only: they do not ship."""
 
@@ -55,7 +56,7 @@ class BundleFacts(msgspec.Struct, frozen=True, kw_only=True):
 
     Args:
         recipe: The recipe's name.
-        recipe_options: The normalised recipe; absolute paths in it are cut to their last part.
+        recipe_options: The normalised recipe; paths in it are file names only.
         target: The target as plain data.
         preprocess: Preprocessing steps as plain data, in order.
         labels: Names of the classes, by index; empty when unknown.
@@ -174,17 +175,14 @@ def make_manifest(facts: BundleFacts, files: dict[str, FileEntry]) -> Manifest:
         schema=SCHEMA,
         edgekit=facts.edgekit_version,
         name=facts.recipe,
-        recipe=_portable(facts.recipe_options),
+        recipe=facts.recipe_options,
         target=facts.target,
-        preprocess=_portable(facts.preprocess),
+        preprocess=facts.preprocess,
         labels=facts.labels,
         inputs=facts.inputs,
         outputs=facts.outputs,
         metric=facts.metric,
-        lineage=tuple(
-            msgspec.structs.replace(entry, fields=_portable(entry.fields))
-            for entry in facts.lineage
-        ),
+        lineage=facts.lineage,
         tools=facts.tools,
         files=files,
     )
@@ -211,17 +209,6 @@ def _entry(path: Path) -> FileEntry:
     status = path.stat()
     executable = bool(status.st_mode & 0o100)
     return FileEntry(sha256=sha256_file(path), size=status.st_size, executable=executable)
-
-
-def _portable(value: Any) -> Any:  # noqa: ANN401 - plain data of a recipe
-    """Cut absolute paths to their last part: where a file lay is nobody's business elsewhere."""
-    if isinstance(value, dict):
-        return {key: _portable(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_portable(item) for item in value]
-    if isinstance(value, str) and PurePath(value).is_absolute():
-        return PurePath(value).name
-    return value
 
 
 def _plain(target: str) -> str:
@@ -251,7 +238,13 @@ def _is_equal(place: Path, manifest: Manifest, report: BuildReport) -> bool:
 
 def _timeless(report: BuildReport) -> BuildReport:
     stages = tuple(
-        msgspec.structs.replace(stage, status="ran", duration_s=None, created="")
+        msgspec.structs.replace(
+            stage,
+            status="ran",
+            duration_s=None,
+            created="",
+            metrics=tuple(metric for metric in stage.metrics if metric.name != _HOST_LATENCY),
+        )
         for stage in report.stages
     )
     return msgspec.structs.replace(report, stages=stages, output=None, created="", wall_s=0.0)

@@ -28,6 +28,7 @@ class EntryHelp(msgspec.Struct, frozen=True, kw_only=True):
     kind: str
     help: str
     options: dict[str, Any]
+    required: tuple[str, ...]
 
 
 def catalog(kind: str) -> dict[str, str | None]:
@@ -44,20 +45,24 @@ def describe(name: str) -> tuple[EntryHelp, ...]:
     Raises:
         InputError: No registry has it.
     """
-    found = tuple(
-        EntryHelp(
-            name=name,
-            kind=kind,
-            help=(registry(kind).get(name).__doc__ or "").strip(),
-            options=json_schema(registry(kind).get(name), name, frozenset())["properties"],
-        )
-        for kind in FOLDERS
-        if name in registry(kind).names()
-    )
+    kinds = [kind for kind in FOLDERS if name in registry(kind).names()]
+    found = tuple(_entry_help(name, kind) for kind in kinds)
     if not found:
         known = {entry for kind in FOLDERS for entry in registry(kind).names()}
         raise InputError(f"nothing is called '{name}'", hint=near(name, known))
     return found
+
+
+def _entry_help(name: str, kind: str) -> EntryHelp:
+    entry = registry(kind).get(name)
+    schema = json_schema(entry, name, frozenset())
+    return EntryHelp(
+        name=name,
+        kind=kind,
+        help=(entry.__doc__ or "").strip(),
+        options={key: value for key, value in schema["properties"].items() if key != "edgekit"},
+        required=tuple(key for key in schema["required"] if key != "edgekit"),
+    )
 
 
 def file_schema(kind: str) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -55,6 +54,7 @@ def stage_key(
     seed: int,
     num_threads: int,
     device: dict[str, Any],
+    modules: frozenset[str] = frozenset(),
 ) -> KeyParts:
     """Collect what the result of a stage depends on.
 
@@ -68,8 +68,9 @@ def stage_key(
         seed: The recipe's seed.
         num_threads: Threads for training; results differ with them.
         device: Runner and device identity for measuring stages, else empty.
+        modules: Further modules whose code counts, such as those of dataset and runner.
     """
-    modules = {type(entry).__module__ for entry in entries_of(stage)}
+    modules |= {type(entry).__module__ for entry in entries_of(stage)}
     by_name = getattr(stage, "modules", None)
     if by_name is not None:
         modules |= set(by_name(target))
@@ -89,7 +90,7 @@ def stage_key(
         seed=seed,
         source=made_by.source,
         tools=made_by.tools,
-        machine={"num_threads": num_threads, "cpu": machine_capability()},
+        machine={"num_threads": num_threads, **machine_capability()},
         device=device,
     )
 
@@ -106,7 +107,6 @@ def target_fields(target: Target | None, reads: tuple[str, ...]) -> dict[str, An
     return {name: msgspec.to_builtins(getattr(target, name)) for name in sorted(reads)}
 
 
-@functools.cache
 def content_of(path: str) -> str:
     """Return what stands for a path in a key: the digest of what it holds.
 
@@ -119,10 +119,10 @@ def content_of(path: str) -> str:
     return f"sha256:{sha256_path(place)}"
 
 
-def machine_capability() -> str:
-    """Return the instruction set and its level: floating-point results differ between them."""
+def machine_capability() -> dict[str, Any]:
+    """Return this processor's abilities: floating-point results and host builds depend on them."""
     cpu = host_cpu()
-    return f"{cpu.isa}/{cpu.core}"
+    return {"cpu": f"{cpu.isa}/{cpu.core}", "features": sorted(cpu.features)}
 
 
 def _metric_content(metric: Options) -> dict[str, Any]:

@@ -68,7 +68,7 @@ def refuse_foreign_archive(archive: Path) -> None:
         InputError: What is there, and how to go on.
     """
     if os.path.lexists(archive) and (archive.is_symlink() or not is_archive(archive)):
-        raise _taken(archive, "something else than an archive of edgekit")
+        raise _taken(archive, "something other than an archive of edgekit")
 
 
 def _taken(place: Path, found: str) -> InputError:

@@ -6,8 +6,6 @@ which the recipe does not name, targets an engine cannot serve.
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
@@ -17,9 +15,9 @@ from edgekit.core.model import ModelKind
 from edgekit.core.options import Options
 from edgekit.core.places import cache_folder
 from edgekit.core.registry import registry
-from edgekit.core.target import Target
+from edgekit.core.target import Target, host_cpu
 from edgekit.data.source import Data
-from edgekit.devices.identity import device_identity
+from edgekit.devices.identity import device_identity, runner_modules
 from edgekit.pipeline.keys import KeyParts, stage_key, stage_reads
 from edgekit.pipeline.recipe import Recipe, stage_labels
 from edgekit.pipeline.store import Entry, Store
@@ -99,7 +97,7 @@ def make_plan(
     """
     data = _data(recipe)
     runner = runner or target.runner
-    threads = num_threads or available_cores()
+    threads = num_threads or host_cpu().cores
     chain = _chain(recipe, until)
     _check_chain(recipe, chain)
     planned: list[PlannedStage] = []
@@ -121,6 +119,7 @@ def make_plan(
             seed=recipe.seed,
             num_threads=threads,
             device=device_identity(runner, target, cache_folder()) if measures else {},
+            modules=_data_modules(data) | (runner_modules(runner) if measures else frozenset()),
         )
         planned.append(PlannedStage(label=label, stage=stage, kind=kind, parts=parts, uses=uses))
     return Plan(
@@ -131,11 +130,6 @@ def make_plan(
         data=data,
         num_threads=threads,
     )
-
-
-def available_cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
 
 
 def explain_plans(plans: list[Plan], store: Store) -> list[list[PlanLine]]:
@@ -175,6 +169,13 @@ def _data(recipe: Recipe) -> Data | None:
         preprocess=recipe.preprocess,  # type: ignore[arg-type]
         seed=recipe.seed,
     )
+
+
+def _data_modules(data: Data | None) -> frozenset[str]:
+    if data is None:
+        return frozenset()
+    parts = (data, data.dataset, *data.preprocess)
+    return frozenset(type(part).__module__ for part in parts)
 
 
 def _chain(recipe: Recipe, until: str | None) -> list[tuple[str, Options, ModelKind]]:
@@ -263,8 +264,3 @@ def _differing(path: str, wanted: Any, found: Any) -> list[str]:  # noqa: ANN401
             rows += _differing(step, wanted.get(name), found.get(name))
         return rows
     return [] if wanted == found else [path]
-
-
-def payload_folder(store: Store, stage: PlannedStage) -> Path:
-    """Return where a finished stage's files lie."""
-    return store.path(stage.key) / "payload"

@@ -29,6 +29,8 @@ _DISTRIBUTIONS = {
     "neural_compressor": "neural-compressor",
     "optimum": "optimum-onnx",
     "PIL": "pillow",
+    "datasets": "datasets",
+    "safetensors": "safetensors",
     "sklearn": "scikit-learn",
     "tokenizers": "tokenizers",
     "torch": "torch",
@@ -38,6 +40,10 @@ _DISTRIBUTIONS = {
     "tvm": "apache-tvm",
     "ziglang": "ziglang",
 }
+
+
+# The rest of core holds words, not behaviour that a result depends on.
+_CORE = frozenset({"edgekit.core.target"})
 
 
 class Provenance(msgspec.Struct, frozen=True):
@@ -58,11 +64,17 @@ def provenance(modules: Iterable[str]) -> Provenance:
         version = installed_version(_DISTRIBUTIONS[root])
         if version is not None:
             tools[_DISTRIBUTIONS[root]] = version
-    for name in sorted(names):
-        root = name.partition(".")[0]
-        if root != "edgekit":
-            tools[root] = installed_version(root) or "unknown"
+    plugins = {name.partition(".")[0] for name in names} - {"edgekit"}
+    for distribution in sorted(_distributions_of(plugins)):
+        tools[distribution] = installed_version(distribution) or "unknown"
     return Provenance(sha256_json(own), tools)
+
+
+def _distributions_of(roots: set[str]) -> set[str]:
+    if not roots:
+        return set()
+    known = importlib.metadata.packages_distributions()
+    return {distribution for root in roots for distribution in known.get(root, [root])}
 
 
 @functools.cache
@@ -79,8 +91,8 @@ def _closure(names: frozenset[str]) -> dict[str, tuple[str, frozenset[str]]]:
     todo = [name for name in names if name.startswith("edgekit.")]
     while todo:
         name = todo.pop()
-        if name in reached or name.startswith("edgekit.core"):
-            continue  # core holds words, not behaviour that a result depends on
+        if name in reached or (name.startswith("edgekit.core") and name not in _CORE):
+            continue
         digest, own, foreign = _module(name)
         reached[name] = (digest, foreign)
         todo.extend(own)
@@ -93,8 +105,10 @@ def _module(name: str) -> tuple[str, tuple[str, ...], frozenset[str]]:
     if path is None:
         return "", (), frozenset()
     content = path.read_bytes()
-    own, foreign = set(), set()
-    for imported in _imports(ast.parse(content)):
+    own: set[str] = set()
+    tree = ast.parse(content)
+    foreign = set(_named_packages(tree))
+    for imported in _imports(tree):
         if imported.startswith("edgekit."):
             if _module_path(imported) is not None:
                 own.add(imported)
@@ -115,6 +129,15 @@ def _imports(tree: ast.AST) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
             yield node.module
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def _named_packages(tree: ast.AST) -> Iterator[str]:
+    # `require_module("neural_compressor.torch")` and `-m ziglang` import by name.
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            root = node.value.partition(".")[0]
+            if root in _DISTRIBUTIONS:
+                yield root
 
 
 @functools.cache

@@ -20,6 +20,27 @@ class Selection(msgspec.Struct, frozen=True):
     selected_by: SelectedBy | None
 
 
+def disqualify_inaccurate(
+    engines: Sequence[EngineReport], limit: float
+) -> tuple[EngineReport, ...]:
+    """Disqualify engines that predict worse than the ONNX model on the same samples.
+
+    Args:
+        engines: All engines that were built.
+        limit: Most that an engine may lose of the metric on the device.
+    """
+    return tuple(
+        msgspec.structs.replace(
+            engine,
+            disqualified=f"loses {engine.accuracy_loss:.4f} of the metric against the ONNX model "
+            f"on the same {engine.num_images} samples, at most {limit:g} is allowed",
+        )
+        if engine.disqualified is None and (engine.accuracy_loss or 0.0) > limit
+        else engine
+        for engine in engines
+    )
+
+
 def select_engine(engines: Sequence[EngineReport], order: Sequence[str]) -> Selection:
     """Choose the fastest engine that is not disqualified.
 

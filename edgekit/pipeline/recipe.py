@@ -23,6 +23,7 @@ from edgekit.core.yaml_file import Document, load_yaml, parse_value
 from edgekit.data.splits import SplitSpec
 
 DEFAULT_FILE = "edgekit.yaml"
+_ENGINE_LOSS = 0.01
 
 
 class DataSpec(Options, frozen=True, kw_only=True):
@@ -60,6 +61,12 @@ class Budget(Options, frozen=True, kw_only=True):
     size_mib: Annotated[float, Meta(gt=0, description="Size of the selected engine")] | None = None
     latency_ms: LatencyBudget | None = None
     peak_rss_mib: Annotated[float, Meta(gt=0, description="Peak memory")] | None = None
+
+    @property
+    def metric_loss(self) -> float:
+        """Return what an engine may lose of the metric against the ONNX model it runs."""
+        limit = None if self.metric is None else self.metric.max_drop
+        return _ENGINE_LOSS if limit is None else limit
 
 
 class PerTarget(Options, frozen=True, kw_only=True):
@@ -149,21 +156,31 @@ def _override(recipe: dict[str, Any], text: str) -> None:
         raise InputError(f"--set '{text}'", expected="an option behind the stage's name")
     for step in steps[:-1]:
         node = _step_into(node, step, text)
-    if isinstance(node, list):
-        raise InputError(f"--set '{text}'", found="a list", expected="a path to one option")
+    if not isinstance(node, dict):
+        raise InputError(f"--set '{text}'", found=f"{node!r}", expected="a path to one option")
     node[steps[-1]] = parse_value(raw)
 
 
-def _step_into(node: Any, step: str, text: str) -> Any:  # noqa: ANN401 - plain YAML data
+def _step_into(node: Any, step: str, text: str) -> dict[str, Any] | list[Any]:  # noqa: ANN401
+    """Go one step into plain data; a bare name becomes `{name: {}}` so that it can hold options."""
     if isinstance(node, list):
-        found = [item for item in node if isinstance(item, dict) and step in item]
-        if len(found) != 1:
-            raise InputError(f"--set '{text}'", found=f"{len(found)} entries named '{step}'")
-        return found[0].setdefault(step, {}) or {}
+        spots = [index for index, item in enumerate(node) if _item_name(item) == step]
+        if len(spots) != 1:
+            raise InputError(f"--set '{text}'", found=f"{len(spots)} entries named '{step}'")
+        node[spots[0]] = _as_mapping(node[spots[0]])
+        return _step_into(node[spots[0]], step, text)
+    if not isinstance(node, dict):
+        raise InputError(f"--set '{text}'", found=f"{node!r} before '{step}'", expected="options")
     if node.get(step) is None or isinstance(node.get(step), str):
-        # `observer: min-max` becomes `observer: {min-max: {...}}` when an option of it is set.
-        node[step] = {node[step]: {}} if isinstance(node.get(step), str) else {}
-    return node[step]
+        node[step] = _as_mapping(node.get(step))
+    found: dict[str, Any] | list[Any] = node[step]
+    return found
+
+
+def _as_mapping(item: object) -> dict[str, Any]:
+    if item is None:
+        return {}
+    return {item: {}} if isinstance(item, str) else dict(item)  # type: ignore[call-overload]
 
 
 def _stage_options(recipe: dict[str, Any], name: str, text: str) -> dict[str, Any]:

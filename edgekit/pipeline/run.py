@@ -51,6 +51,8 @@ class PlanRun(msgspec.Struct, frozen=True, kw_only=True):
 def run_plans(plans: list[Plan], settings: Settings) -> list[PlanRun]:
     """Run every plan; a stage that several plans share runs once.
 
+    The caller holds `store.in_use()` for as long as it reads entries.
+
     A plan that fails leaves the others running; its error is in the result.
     """
     # Training threads that spin while they wait make one another three to five times slower as
@@ -58,8 +60,7 @@ def run_plans(plans: list[Plan], settings: Settings) -> list[PlanRun]:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     done: dict[str, StageRun] = {}
     failed: dict[str, EdgekitError] = {}
-    with settings.store.in_use():
-        return [_run_plan(plan, settings, done, failed) for plan in plans]
+    return [_run_plan(plan, settings, done, failed) for plan in plans]
 
 
 def _run_plan(
@@ -152,7 +153,7 @@ def _with_host_latency(result: StageResult, ctx: StageContext) -> StageResult:
 def _check_result(planned: PlannedStage, result: StageResult, payload: Path) -> None:
     if result.model.kind is not planned.kind or result.model.path != payload:
         raise StageError(
-            f"stage '{planned.label}' left something else than it declared",
+            f"stage '{planned.label}' left something other than it declared",
             found=f"a {result.model.kind.value} model in {result.model.path}",
             expected=f"a {planned.kind.value} model in its work folder",
         )

@@ -148,11 +148,11 @@ class Store:
             shutil.rmtree(folder / "scratch", ignore_errors=True)
             target = self.path(entry.key)
             target.parent.mkdir(exist_ok=True)
+            old = folder.with_name(f"{folder.name}.old")
             if target.exists():  # not whole, or `--remeasure`: the new one takes its place
-                old = folder.with_name(f"{folder.name}.old")
                 target.rename(old)
-                shutil.rmtree(old, ignore_errors=True)
             folder.rename(target)
+            shutil.rmtree(old, ignore_errors=True)
         return entry
 
     def entries(self) -> Iterator[Entry]:

@@ -32,9 +32,7 @@ class Huggingface(Options, frozen=True, kw_only=True):
     version: ClassVar[int] = 1
     reads: ClassVar[tuple[str, ...]] = ()
 
-    huggingface: Annotated[
-        str, path_or_name("Folder, or id on the hub")
-    ]
+    huggingface: Annotated[str, path_or_name("Folder, or id on the hub")]
     task: Annotated[
         Literal["image-classification", "text-classification", "feature-extraction"] | None,
         Meta(description="What the head is for; by default what the model was trained for"),

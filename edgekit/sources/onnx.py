@@ -61,6 +61,7 @@ class Onnx(Options, frozen=True, kw_only=True):
         opset = _require_opset(graph, path)
         _require_finite_weights(graph, path)
         inputs, outputs = _settle_signature(graph, path, ctx)
+        _require_single_batch(inputs, path)
         save_onnx(graph, ctx.workdir / ONNX_FILE)
         labels = ctx.data.label_names if ctx.data is not None else ()
         handle = ModelHandle(ModelKind.ONNX, ctx.workdir, inputs, outputs, labels)
@@ -85,6 +86,17 @@ class Onnx(Options, frozen=True, kw_only=True):
         for optimize in (False, True):
             outputs = predict(result.model, inputs, num_threads=ctx.num_threads, optimize=optimize)
             require_finite(outputs, f"the model of {self.onnx}")
+
+
+def _require_single_batch(inputs: tuple[TensorSpec, ...], path: Path) -> None:
+    for spec in inputs:
+        if spec.shape and spec.shape[0] not in (None, 1):
+            raise InputError(
+                f"reading {path}: input '{spec.name}'",
+                found=f"a batch fixed to {spec.shape[0]}",
+                expected="an open batch, or a batch of 1: devices run one sample at a time",
+                hint="Export the model again with a dynamic batch",
+            )
 
 
 def _require_opset(graph: onnx.ModelProto, path: Path) -> int:

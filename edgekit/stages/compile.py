@@ -51,9 +51,8 @@ class Compile(Options, frozen=True, kw_only=True):
 
     def modules(self, target: Target | None) -> tuple[str, ...]:
         """Return the modules that this stage reaches by name rather than by import."""
-        package = registry("engines").package
-        names = tuple(f"{package}.{name.replace('-', '_')}" for name in self.chosen(target))
-        return (*names, "edgekit.compiler.child")
+        engines = tuple(registry("engines").get(name).__module__ for name in self.chosen(target))
+        return (*engines, "edgekit.compiler.child")
 
     def chosen(self, target: Target | None) -> tuple[str, ...]:
         """Return the names of the engines to build."""

@@ -50,14 +50,19 @@ class Prune(Options, frozen=True, kw_only=True):
         Literal["global", "layer"],
         Meta(description="Rank all channels together, or take the same share of every layer"),
     ] = "global"
-    round_to: Annotated[int, Meta(ge=1, le=1024)] | Literal["simd"] = 1
+    round_to: Annotated[
+        Annotated[int, Meta(ge=1, le=1024)] | Literal["simd"],
+        Meta(description="Keep multiples of so many channels; simd: as fill the target's vectors"),
+    ] = 1
     min_channels: Annotated[
         int, Meta(ge=1, le=65_536, description="Channels every layer keeps at least")
     ] = 1
     ignored: Annotated[
         tuple[str, ...], Meta(description="Modules that keep their channels: names or patterns")
     ] = ()
-    finetune: FineTune | None = None
+    finetune: Annotated[
+        FineTune | None, Meta(description="Train what is left, with the input as teacher or so")
+    ] = None
 
     @property
     def reads(self) -> tuple[str, ...]:

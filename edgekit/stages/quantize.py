@@ -29,7 +29,8 @@ _OPSET = 18
 class Quantize(Options, frozen=True, kw_only=True):
     """Quantize a model after training: uint8 activations, int8 weights, int32 biases.
 
-    An ONNX model goes through `backend`. With `search: neural-compressor` the stage takes the torch
+    What `ignored` names keeps float weights; a sum or pool between integer layers has none, and is
+    computed on levels whether it is named or not. An ONNX model goes through `backend`. With `search: neural-compressor` the stage takes the torch
     model instead, before any `export`, and gives ONNX itself.
 
     Why a searched torch model leaves as ONNX: what the search ends with is a captured program full

@@ -93,6 +93,24 @@ def test_an_operator_whose_result_is_read_as_float_counts_as_float(graph: onnx.M
     assert found.num_integer == 0
 
 
+def test_what_has_no_integer_form_counts_as_float_between_quantizers_too() -> None:
+    b = GraphBuilder()
+    scale, zero = b.constant("scale", np.float32(0.1)), b.constant("zero", np.uint8(0))
+
+    def pair(name: str, x: str) -> str:
+        return b.op(
+            "DequantizeLinear",
+            f"{name}_dq",
+            b.op("QuantizeLinear", name, x, scale, zero),
+            scale,
+            zero,
+        )
+
+    last = pair("after", b.op("Softmax", "softmax", pair("before", "x")))
+    found = audit(b.model({"x": ["batch", 3]}, {last: ["batch", 3]}))
+    assert found.float_ops == {"softmax": "Softmax"}
+
+
 def test_a_float_graph_has_no_integer_operator() -> None:
     b = GraphBuilder()
     b.linear("scores", "x", 6, 4)

@@ -179,6 +179,21 @@ def test_an_operation_that_mixes_channels_unseen_is_caught() -> None:
         prune_module(model, (images(),), L2(), Request(ratio=0.15))
 
 
+def test_a_forward_that_fixes_a_number_of_channels_is_caught() -> None:
+    class Fixed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Conv2d(1, 6, 1), nn.Conv2d(6, 3, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = self.first(x) + torch.ones(6, 1, 1)
+            scores: torch.Tensor = self.second(x).mean((2, 3))
+            return scores
+
+    with pytest.raises(StageError, match=r"running the pruned model: found .*under `ignored`"):
+        prune_module(settled(Fixed()), (images(),), L2(), Request(ratio=0.3))
+
+
 def test_outputs_of_another_shape_are_caught() -> None:
     model = settled(Mixed())
     narrow = copy.deepcopy(model)

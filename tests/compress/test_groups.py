@@ -149,6 +149,27 @@ def test_a_raw_parameter_on_the_way_protects_the_group() -> None:
     assert "a raw parameter" in coupling.untouched["first"]
 
 
+def test_attention_keeps_the_size_of_its_heads() -> None:
+    class Attention(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.query, self.key, self.value = (nn.Linear(6, 8) for _ in range(3))
+            self.join = nn.Linear(8, 6)
+            self.up, self.down = nn.Linear(6, 12), nn.Linear(12, 6)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            parts = (self.query, self.key, self.value)
+            q, k, v = (part(x).view(*x.shape[:2], 2, 4).transpose(1, 2) for part in parts)
+            mixed = (q @ k.transpose(2, 3)).softmax(-1) @ v
+            joined = self.join(mixed.transpose(1, 2).reshape(*x.shape[:2], 8))
+            scores: torch.Tensor = self.down(self.up(joined).relu())
+            return scores
+
+    coupling = find_groups(Attention(), (torch.randn(2, 5, 6),))
+    assert [found.name for found in coupling.groups] == ["join", "up"]
+    assert "product of activations" in coupling.untouched["query"]
+
+
 def test_a_layer_used_twice_protects_its_group() -> None:
     class Twice(nn.Module):
         def __init__(self) -> None:

@@ -48,7 +48,7 @@ def facts(*stages: Lineage, **changes: object) -> BundleFacts:
     """What a manifest says."""
     found = BundleFacts(
         recipe="quickstart",
-        recipe_options={"model": {"onnx": "/home/someone/net.onnx"}, "seed": 0},
+        recipe_options={"model": {"onnx": "net.onnx"}, "seed": 0},
         target={"name": "rpi4", "engines": ["tvm", "onnxruntime"]},
         preprocess=[{"to_float": {"scale": 16.0}}],
         labels=tuple("0123456789"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from edgekit.core.metric import Metric
 from edgekit.core.report import EngineReport, Latency, StageReport
 from edgekit.pipeline.budget import judge
-from edgekit.pipeline.race import select_engine
+from edgekit.pipeline.race import disqualify_inaccurate, select_engine
 from edgekit.pipeline.recipe import Budget, LatencyBudget, MetricBudget
 
 
@@ -94,3 +94,16 @@ def test_order_decides_when_an_engine_has_no_latency() -> None:
 def test_nobody_wins_when_all_are_disqualified() -> None:
     selection = select_engine([engine("a", 1.0, "wrong")], ("a",))
     assert (selection.winner, selection.selected_by) == (None, None)
+
+
+def test_engine_that_loses_accuracy_on_the_device_is_disqualified() -> None:
+    engines = (
+        EngineReport(engine="a", size_bytes=1, accuracy_loss=0.02, num_images=100),
+        EngineReport(engine="b", size_bytes=1, accuracy_loss=0.0, num_images=100),
+        EngineReport(engine="c", size_bytes=1, disqualified="wrong", accuracy_loss=0.5),
+    )
+    found = disqualify_inaccurate(engines, Budget(metric=MetricBudget(max_drop=0.01)).metric_loss)
+    assert [e.disqualified is None for e in found] == [False, True, False]
+    assert found[0].disqualified is not None
+    assert "loses 0.0200 of the metric" in found[0].disqualified
+    assert found[2].disqualified == "wrong"

@@ -138,9 +138,18 @@ def test_set_reaches_into_variants_and_bare_names() -> None:
     assert plain["observer"]["kl-calib"]["num_bins"] == 512
 
 
+@pytest.mark.parametrize("methods", ["[kd]", "[{kd: {}}]", "[{kd: }]", "[{kd: {weight: 0.5}}]"])
+def test_set_reaches_into_lists_by_name(methods: str) -> None:
+    stages = f"  - prune: {{ratio: 0.5, finetune: {{teacher: input, methods: {methods}}}}}"
+    changed = recipe(stages, "prune.finetune.methods.kd.temperature=2")
+    (method,) = to_plain(changed.stages[0])["finetune"]["methods"]
+    assert method["kd"]["temperature"] == 2
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("train.epochs.x=1", "found 1 before 'x'|found 1, expected a path"),
         ("train", "expected KEY=VALUE"),
         ("train=3", "expected an option behind the stage's name"),
         ("trian.epochs=3", "no stage 'trian' here.*'train'"),
@@ -151,7 +160,7 @@ def test_set_reaches_into_variants_and_bare_names() -> None:
 )
 def test_set_that_fits_nothing_is_refused(text: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        recipe("  - train\n  - export\n  - export", text)
+        recipe("  - train: {epochs: 1}\n  - export\n  - export", text)
 
 
 def test_repeated_stages_get_distinct_labels() -> None:

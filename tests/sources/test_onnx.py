@@ -107,13 +107,20 @@ def test_a_file_becomes_a_model_that_computes_the_same(
     assert [path.name for path in ctx.workdir.iterdir()] == ["model.onnx"]
 
 
-@pytest.mark.parametrize(("batch", "expected"), [("N", None), (None, None), (1, 1), (4, 4)])
+@pytest.mark.parametrize(("batch", "expected"), [("N", None), (None, None), (1, 1)])
 def test_the_batch_is_open_or_fixed_as_in_the_file(
     save: Callable[..., Onnx], ctx: StageContext, batch: int | str | None, expected: int | None
 ) -> None:
     model = save(network(batch=batch)).run(None, ctx).model
     assert model.inputs[0].shape == (expected, 6)
     assert model.outputs[0].shape == (expected, 4)
+
+
+def test_a_batch_fixed_to_more_than_one_is_refused(
+    save: Callable[..., Onnx], ctx: StageContext
+) -> None:
+    with pytest.raises(InputError, match=r"a batch fixed to 4.*devices run one sample at a time"):
+        save(network(batch=4)).run(None, ctx)
 
 
 def test_a_shape_the_file_leaves_open_is_found_by_running_it(

@@ -86,7 +86,16 @@ def check_cut(cut: nn.Module, masked: nn.Module, inputs: tuple[torch.Tensor, ...
     import torch
 
     with torch.no_grad():
-        found, expected = _tensors(cut.eval()(*inputs)), _tensors(masked.eval()(*inputs))
+        expected = _tensors(masked.eval()(*inputs))
+        try:
+            found = _tensors(cut.eval()(*inputs))
+        except RuntimeError as error:
+            raise StageError(
+                "running the pruned model",
+                found=str(error).splitlines()[0],
+                hint="Somewhere its forward fixes a number of channels; list the layers in front "
+                "of that place under `ignored`",
+            ) from error
     worst = 0.0
     for one, other in zip(found, expected, strict=True):
         if one.shape != other.shape:

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
 Kind = Literal["out", "in"]
 
+# Autograd's names for products of two activations: they sum over channels, or mix positions, and
+# the heads in front of them have a fixed size.
+_PRODUCTS = ("Bmm", "ScaledDotProduct")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Member:
@@ -127,13 +131,17 @@ def matching_modules(module: nn.Module, patterns: Sequence[str]) -> frozenset[st
 
 @dataclass(frozen=True, kw_only=True)
 class _Item:
-    """One layer side of a traced group, with pairs (its channel, channel of the root)."""
+    """One layer side of a traced group, with pairs (its channel, channel of the root).
+
+    `operation` is autograd's name of what was computed, such as `ReluBackward0`.
+    """
 
     name: str
     layer: Any
     kind: Kind
     pairs: tuple[tuple[int, int], ...]
     is_last: bool
+    operation: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,6 +189,7 @@ def _item(entry: Any, names: dict[nn.Module, str]) -> _Item:  # noqa: ANN401 - t
         kind="in" if takes and not is_depthwise(layer) else "out",
         pairs=tuple(zip(entry.idxs, entry.root_idxs, strict=True)),
         is_last=not takes and not node.outputs,
+        operation=node.grad_fn.name() if hasattr(node.grad_fn, "name") else "",
     )
 
 
@@ -190,6 +199,8 @@ def _obstacle(traced: _Traced, ignored: frozenset[str], calls: dict[str, int]) -
     hits = sorted(item.name for item in traced.items if item.kind == "out" and item.name in ignored)
     if hits:
         return f"'{hits[0]}' is ignored"
+    if any(word in item.operation for item in traced.items for word in _PRODUCTS):
+        return "takes part in a product of activations, as in attention"
     for item in traced.items:
         if _is_parameter(item.layer) or (item.name in calls and not _is_supported(item.layer)):
             what = f"'{item.name}'" if item.name else "a raw parameter"

@@ -19,7 +19,7 @@ from edgekit.compress.quant.graph import (
     initializers,
     producers,
 )
-from edgekit.compress.quant.qdq import MOVES, WEIGHTED
+from edgekit.compress.quant.qdq import ARITHMETIC, MOVES, WEIGHTED
 
 if TYPE_CHECKING:
     import numpy as np
@@ -71,7 +71,8 @@ def audit(model: onnx.ModelProto) -> Audit:
         if node.op_type == QUANTIZE:
             violations += _check_quantizer(node, view)
         elif node.op_type != DEQUANTIZE and view.is_float(node) and node.op_type not in MOVES:
-            if view.is_integer(node):
+            # Between quantizers or not: softmax and the like have no integer form.
+            if node.op_type in ARITHMETIC and view.is_integer(node):
                 integer[node.op_type] += 1
                 violations += _check_weight(node, view)
             else:
