@@ -80,7 +80,17 @@ class DeployedModel:
         Raises:
             InputError: A name, shape or type is not what the model was built for.
         """
-        return self._run(self._preprocessing.apply(samples))
+        if not isinstance(samples, Mapping):
+            names = ", ".join(self.inputs)
+            raise InputError(
+                "running a model",
+                found=f"a {type(samples).__name__}",
+                expected=f"a mapping with {names}, such as {{'{self.inputs[0]}': batch}}",
+            )
+        inputs = self._preprocessing.apply(samples)
+        if not len(next(iter(inputs.values()))):
+            raise InputError("running a model", found="an empty batch", expected="one sample")
+        return self._run(inputs)
 
     def predict(self, samples: Mapping[str, object]) -> list[str]:
         """Return the label of the highest score of each sample.

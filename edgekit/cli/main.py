@@ -19,7 +19,7 @@ from edgekit.cli import commands
 from edgekit.core.errors import EdgekitError
 
 INTERRUPTED = 130
-_GRACE_S = 1.5
+_GRACE_S = 1.0
 
 
 class CommandFolder(click.Group):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def show_plans(
         for line in stages:
             state = "[green]cached[/]" if line.status == "cached" else "[yellow]run[/]"
             shared = ", ".join(line.shared_with)
-            table.add_row(line.label, line.key[:12], state, line.reason, shared)
+            table.add_row(line.label, line.key[:12], state, escape(line.reason), shared)
         console.print(table)
     if request.until:
         console.print(f"stops after '{request.until}'")
@@ -113,7 +114,8 @@ def show_names(names: Mapping[str, str | None], *, as_json: bool, title: str) ->
         return
     table = _table(title, ("name", "what it is") if any(names.values()) else ("name",))
     for name, text in names.items():
-        table.add_row(name, text) if any(names.values()) else table.add_row(name)
+        cells = (name, escape(text or "")) if any(names.values()) else (name,)
+        table.add_row(*cells)
     Console().print(table)
 
 
@@ -129,7 +131,8 @@ def show_entries(entries: Sequence[EntryHelp], *, as_json: bool) -> None:
         table = _table("", ("option", "accepts", "default", "meaning"))
         for name, option in entry.options.items():
             default = "required" if name in entry.required else _short(option.get("default"))
-            table.add_row(name, _accepts(option), default, str(option.get("description", "")))
+            meaning = escape(str(option.get("description", "")))
+            table.add_row(name, escape(_accepts(option)), escape(default), meaning)
         console.print(table)
 
 
@@ -162,7 +165,7 @@ def show_explanation(explanation: Explanation) -> None:
         return
     table = _table(f"against {other.key}", ("part", "here", "there"))
     for row in explanation.differences:
-        table.add_row(row.name, _short(row.this), _short(row.other))
+        table.add_row(row.name, escape(_short(row.this)), escape(_short(row.other)))
     console.print(table)
 
 
@@ -174,7 +177,8 @@ def show_checks(checks: Sequence[Check], *, as_json: bool) -> None:
     table = _table("", ("", "check", "found", "remedy"))
     for check in checks:
         mark = "[green]ok[/]" if check.ok else "[red]no[/]"
-        table.add_row(mark, check.name, check.found, "" if check.ok else check.remedy)
+        remedy = "" if check.ok else escape(check.remedy or "")
+        table.add_row(mark, check.name, escape(check.found), remedy)
     Console().print(table)
 
 

@@ -52,6 +52,7 @@ def load_onnx(path: Path) -> onnx.ModelProto:
     for info in (*model.graph.input, *model.graph.output, *model.graph.value_info):
         _check_declared(path, info)
     _run_checker(path, model)
+    _check_inferred(path, model)
     return model
 
 
@@ -122,6 +123,27 @@ def specialise(model: onnx.ModelProto, sizes: Mapping[str, int] | None = None) -
     for info, declared in zip(inferred.graph.output, model.graph.output, strict=True):
         _fill_shape(info, declared, chosen)
     return inferred
+
+
+def _check_inferred(path: Path, model: onnx.ModelProto) -> None:
+    """Refuse a graph that would compute a giant tensor for a single sample."""
+    import onnx
+
+    single = onnx.ModelProto()
+    single.CopyFrom(model)
+    del single.graph.value_info[:]
+    for info in single.graph.input:
+        dims = info.type.tensor_type.shape.dim
+        if dims and not dims[0].HasField("dim_value"):
+            dims[0].dim_value = 1
+    for info in single.graph.output:
+        info.type.tensor_type.ClearField("shape")
+    try:
+        inferred = onnx.shape_inference.infer_shapes(single, data_prop=True)
+    except (onnx.shape_inference.InferenceError, RuntimeError):
+        return  # what cannot be inferred is refused with its reason where shapes are needed
+    for info in (*inferred.graph.value_info, *inferred.graph.output):
+        _check_declared(path, info)
 
 
 def _read(path: Path) -> bytes:

@@ -43,7 +43,8 @@ def find_asset(kind: Kind, name: str) -> Path:
     if name.endswith((".yaml", ".yml")) or "/" in name:
         path = Path(name).expanduser()
         if not path.is_file():
-            raise InputError(f"{singular} file '{name}' does not exist")
+            problem = "is not a regular file" if path.exists() else "does not exist"
+            raise InputError(f"{singular} file '{name}' {problem}")
         return path
     for folder in asset_folders(kind):
         path = folder / f"{name}.yaml"

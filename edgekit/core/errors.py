@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import importlib.util
 from collections.abc import Iterable
 from types import ModuleType
 from typing import ClassVar
@@ -81,6 +82,16 @@ def near(name: str, known: Iterable[str]) -> str:
     return f"Known: {', '.join(names)}" if names else "None is installed"
 
 
+def require_installed(module: str, extra: str) -> None:
+    """Check that `module` could be imported, without importing it.
+
+    Raises:
+        InputError: The package is not installed.
+    """
+    if importlib.util.find_spec(module) is None:
+        raise _not_installed(module, extra)
+
+
 def require_module(module: str, extra: str) -> ModuleType:
     """Import `module`, or say which extra of edgekit installs it.
 
@@ -93,7 +104,11 @@ def require_module(module: str, extra: str) -> ModuleType:
         root = module.partition(".")[0]
         if error.name is None or error.name.partition(".")[0] != root:
             raise
-        raise InputError(
-            f"Python package '{root}' is needed here and is not installed",
-            hint=f"pip install 'edgekit[{extra}]'",
-        ) from error
+        raise _not_installed(root, extra) from error
+
+
+def _not_installed(package: str, extra: str) -> InputError:
+    return InputError(
+        f"Python package '{package}' is needed here and is not installed",
+        hint=f"pip install 'edgekit[{extra}]'",
+    )

@@ -16,6 +16,9 @@ import msgspec
 from edgekit.core.errors import DeviceError, EdgekitError, InputError
 
 T = TypeVar("T")
+_NOT_WRITABLE = frozenset(
+    {errno.EACCES, errno.EEXIST, errno.ENOENT, errno.ENOTDIR, errno.EPERM, errno.EROFS}
+)
 
 
 def write_atomic(path: Path, content: bytes) -> None:
@@ -94,7 +97,7 @@ def explain_os_errors(path: Path) -> Iterator[None]:
                 hint="Free space (`edgekit cache gc` removes old artifacts) and run again; "
                 "finished stages are kept",
             ) from error
-        if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}:
+        if error.errno in _NOT_WRITABLE:
             raise InputError(
                 f"writing {path}",
                 found=error.strerror or "a refusal",

@@ -150,6 +150,9 @@ class Runner(Protocol):
         """Return what the device is, without preparing or changing anything."""
         ...
 
+    def require(self, uri: str, target: Target) -> None:
+        """Refuse at once what can be known to fail before a session is opened."""
+
     def open(
         self, uri: str, target: Target, cache_dir: Path, progress: Progress | None = None
     ) -> Session:

@@ -24,6 +24,7 @@ from edgekit.pipeline.bundle import BundleFacts, write_bundle, write_index
 from edgekit.pipeline.keys import entries_of
 from edgekit.pipeline.manifest import Lineage
 from edgekit.pipeline.plan import Plan, make_plan
+from edgekit.pipeline.preflight import preflight
 from edgekit.pipeline.race import Selection, disqualify_inaccurate, select_engine
 from edgekit.pipeline.recipe import Recipe, load_recipe
 from edgekit.pipeline.run import PlanRun, Settings, StageRun, run_plans
@@ -130,6 +131,7 @@ def run_build(request: BuildRequest, progress: Progress) -> list[BuildReport]:
         allow_code=request.allow_code,
         remeasure=request.remeasure,
     )
+    preflight(plans, store)
     reports: list[BuildReport] = []
     errors: list[tuple[str, EdgekitError]] = []
     with store.in_use():  # bundles are copied out of the store, so `gc` has to wait for them too

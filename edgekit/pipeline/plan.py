@@ -99,7 +99,7 @@ def make_plan(
     runner = runner or target.runner
     threads = num_threads or host_cpu().cores
     chain = _chain(recipe, until)
-    _check_chain(recipe, chain)
+    _check_chain(recipe, chain, data)
     planned: list[PlannedStage] = []
     for label, stage, kind in chain:
         uses = tuple(getattr(stage, "uses", ()))
@@ -202,6 +202,15 @@ def _chain(recipe: Recipe, until: str | None) -> list[tuple[str, Options, ModelK
     return chain
 
 
+def _check_parts(recipe: Recipe, label: str, stage: Options, data: Data) -> None:
+    for part in getattr(stage, "data_parts", ()):
+        try:
+            data.require(part)
+        except InputError as error:
+            error.add_note(f"stage '{label}' of recipe '{recipe.name}' needs it")
+            raise
+
+
 def _chain_hint(kind: ModelKind, accepts: frozenset[ModelKind]) -> str:
     if kind is ModelKind.TORCH and ModelKind.ONNX in accepts:
         return "Put an `export` stage before it"
@@ -210,8 +219,12 @@ def _chain_hint(kind: ModelKind, accepts: frozenset[ModelKind]) -> str:
     return "Move it earlier in the recipe"
 
 
-def _check_chain(recipe: Recipe, chain: list[tuple[str, Options, ModelKind]]) -> None:
+def _check_chain(
+    recipe: Recipe, chain: list[tuple[str, Options, ModelKind]], data: Data | None
+) -> None:
     for label, stage, _ in chain:
+        if data is not None:
+            _check_parts(recipe, label, stage, data)
         if recipe.data is None and bool(getattr(stage, "needs_data", False)):
             raise InputError(
                 f"{recipe.name}: stage '{label}' needs data and the recipe names none",

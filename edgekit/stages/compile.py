@@ -54,6 +54,11 @@ class Compile(Options, frozen=True, kw_only=True):
         engines = tuple(registry("engines").get(name).__module__ for name in self.chosen(target))
         return (*engines, "edgekit.compiler.child")
 
+    def packages(self, target: Target) -> tuple[tuple[str, str], ...]:
+        """Return the packages that the engines need, with the extra that brings each."""
+        engines = [registry("engines").get(name) for name in self.chosen(target)]
+        return (("onnx", "onnx"), *(pair for engine in engines for pair in engine.packages))
+
     def chosen(self, target: Target | None) -> tuple[str, ...]:
         """Return the names of the engines to build."""
         if self.engines is not None:

@@ -9,6 +9,7 @@ import msgspec
 from edgekit.core.model import ModelHandle, ModelKind, TensorSpec
 from edgekit.core.options import Meta, Options, default_variant
 from edgekit.core.stage import StageContext, StageResult
+from edgekit.data.splits import PartName
 from edgekit.learn.checks import check_same_shapes, check_teacher_fits, check_trainable
 from edgekit.learn.finetune import Methods, teach
 from edgekit.learn.options import Training
@@ -25,6 +26,8 @@ class Distill(Training, frozen=True, kw_only=True):
 
     accepts: ClassVar[frozenset[ModelKind]] = frozenset({ModelKind.TORCH})
     version: ClassVar[int] = 1
+    data_parts: ClassVar[tuple[PartName, ...]] = ("train", "validation")
+    packages: ClassVar[tuple[tuple[str, str], ...]] = (("torch", "torch"), ("safetensors", "torch"))
     reads: ClassVar[tuple[str, ...]] = ()
     needs_data: ClassVar[bool] = True
 

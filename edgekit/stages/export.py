@@ -31,6 +31,11 @@ class Export(Options, frozen=True, kw_only=True):
 
     accepts: ClassVar[frozenset[ModelKind]] = frozenset({ModelKind.TORCH})
     version: ClassVar[int] = 1
+    packages: ClassVar[tuple[tuple[str, str], ...]] = (
+        ("torch", "torch"),
+        ("onnxscript", "onnx"),
+        ("onnxruntime", "onnx"),
+    )
     reads: ClassVar[tuple[str, ...]] = ()
 
     opset: Annotated[

@@ -38,6 +38,11 @@ class Prune(Options, frozen=True, kw_only=True):
 
     accepts: ClassVar[frozenset[ModelKind]] = frozenset({ModelKind.TORCH})
     version: ClassVar[int] = 1
+    packages: ClassVar[tuple[tuple[str, str], ...]] = (
+        ("torch", "torch"),
+        ("safetensors", "torch"),
+        ("torch_pruning", "torch"),
+    )
 
     ratio: Annotated[float, Meta(ge=0, lt=1, description="0.3 removes 30% of the MACs (see `by`)")]
     by: Annotated[

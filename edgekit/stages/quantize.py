@@ -13,6 +13,7 @@ from edgekit.core.model import ModelHandle, ModelKind
 from edgekit.core.options import Meta, Options, default_variant, variant
 from edgekit.core.stage import StageContext, StageResult
 from edgekit.core.target import Target
+from edgekit.data.splits import PartName
 from edgekit.zoo.quiet import quiet
 
 if TYPE_CHECKING:
@@ -29,9 +30,9 @@ _OPSET = 18
 class Quantize(Options, frozen=True, kw_only=True):
     """Quantize a model after training: uint8 activations, int8 weights, int32 biases.
 
-    What `ignored` names keeps float weights; a sum or pool between integer layers has none, and is
-    computed on levels whether it is named or not. An ONNX model goes through `backend`. With `search: neural-compressor` the stage takes the torch
-    model instead, before any `export`, and gives ONNX itself.
+    An ONNX model goes through `backend`. With `search: neural-compressor` the stage takes the torch
+    model instead, before any `export`, and gives ONNX itself. What `ignored` names keeps its float
+    weights; a sum or pool between integer layers has none, and may run on levels all the same.
 
     Why a searched torch model leaves as ONNX: what the search ends with is a captured program full
     of quantizers, not a network that an architecture and edits could rebuild, and the only other
@@ -40,6 +41,7 @@ class Quantize(Options, frozen=True, kw_only=True):
 
     accepts: ClassVar[frozenset[ModelKind]] = frozenset({ModelKind.ONNX, ModelKind.TORCH})
     version: ClassVar[int] = 1
+    data_parts: ClassVar[tuple[PartName, ...]] = ("calibration",)
     reads: ClassVar[tuple[str, ...]] = ()
 
     mode: Annotated[
@@ -81,6 +83,12 @@ class Quantize(Options, frozen=True, kw_only=True):
                 expected="ptq",
                 hint="ptq with an observer, or `search: neural-compressor`, which keeps a goal",
             )
+
+    def packages(self, target: Target) -> tuple[tuple[str, str], ...]:
+        """Return the packages it needs, with the extra that brings each."""
+        if self.search is not None:
+            return (("torch", "torch"), ("neural_compressor", "nc"), ("onnxruntime", "onnx"))
+        return (("onnx", "onnx"), ("onnxruntime", "onnx"))
 
     def produces(self, kind: ModelKind) -> ModelKind:
         """Return ONNX.

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from edgekit.core.model import ModelHandle, ModelKind
 from edgekit.core.stage import StageContext, StageResult
+from edgekit.data.splits import PartName
 from edgekit.learn.checks import check_trainable
 from edgekit.learn.finetune import teach
 from edgekit.learn.options import Training
@@ -16,6 +17,8 @@ class Train(Training, frozen=True, kw_only=True):
 
     accepts: ClassVar[frozenset[ModelKind]] = frozenset({ModelKind.TORCH})
     version: ClassVar[int] = 1
+    data_parts: ClassVar[tuple[PartName, ...]] = ("train", "validation")
+    packages: ClassVar[tuple[tuple[str, str], ...]] = (("torch", "torch"), ("safetensors", "torch"))
     reads: ClassVar[tuple[str, ...]] = ()
     needs_data: ClassVar[bool] = True
 

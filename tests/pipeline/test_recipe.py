@@ -124,6 +124,16 @@ def test_stage_that_needs_data_is_refused_without_it(stage: str) -> None:
         make_plan(recipe_from(document(f"{before}  - {stage}", base)), load_target("host"))
 
 
+@pytest.mark.parametrize(
+    ("stages", "part"),
+    [("  - export\n  - quantize", "calibration"), ("  - train", "validation")],
+)
+def test_empty_part_is_refused_at_plan_time(stages: str, part: str) -> None:
+    chosen = recipe(stages, f"data.split={{{part}: 0}}")
+    with pytest.raises(InputError, match=f"the {part} split is needed here and is empty"):
+        make_plan(chosen, load_target("host"))
+
+
 def test_set_replaces_an_option_by_stage_name() -> None:
     changed = recipe("  - train: {epochs: 1}\n  - export", "train.epochs=3", "seed=7")
     assert changed.stages[0].epochs == 3  # type: ignore[attr-defined]

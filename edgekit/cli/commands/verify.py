@@ -20,4 +20,6 @@ def command(*, bundle: Path, as_json: bool) -> None:
     result = verify(bundle)
     show_verification(bundle, result, as_json=as_json)
     if not result.ok:
-        raise BudgetError(f"{bundle} is not what was built", found=f"{len(result.problems)} faults")
+        count = len(result.problems)
+        faults = "1 fault" if count == 1 else f"{count} faults"
+        raise BudgetError(f"{bundle} is not what was built", found=faults)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from edgekit.core.options import Options
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 class Onnxruntime(Options, frozen=True):
     """Run the ONNX model by onnxruntime on the device, optimised when it is loaded there."""
+
+    packages: ClassVar[tuple[tuple[str, str], ...]] = (("onnxruntime", "onnx"),)
 
     def build(
         self, onnx_path: Path, out: Path, target: Target, *, progress: Progress

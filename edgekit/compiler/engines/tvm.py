@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from edgekit.core.options import Meta, Options
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 class Tvm(Options, frozen=True):
     """Compile to one plain C library through TVM and LLVM; nothing of TVM is on the device."""
+
+    packages: ClassVar[tuple[tuple[str, str], ...]] = (("tvm", "tvm"), ("ziglang", "tvm"))
 
     name: Annotated[
         str, Meta(pattern="^[A-Za-z_][A-Za-z0-9_]*$", description="Prefix of the C symbols")

@@ -56,7 +56,14 @@ class Python(Options, frozen=True):
         function = getattr(importlib.import_module(module_name), name, None)
         if not callable(function):
             raise InputError(f"metric 'python': {module_name} has no function '{name}'")
-        value = function(outputs, labels)
+        try:
+            value = function(outputs, labels)
+        except Exception as error:  # whatever the user's code raises is theirs to mend
+            raise InputError(
+                f"metric 'python': calling {self.function}",
+                found=f"{type(error).__name__}: {error}",
+                hint="Mend the function; EDGEKIT_DEBUG=1 shows where it failed",
+            ) from error
         if not isinstance(value, Real) or not math.isfinite(value):
             raise InputError(
                 f"metric 'python': {self.function} returned {value!r}", expected="a finite number"

@@ -66,19 +66,15 @@ class Emulated(Options, frozen=True, kw_only=True):
             notes=() if no_counting is None else (no_counting,),
         )
 
+    def require(self, uri: str, target: Target) -> None:
+        """Refuse code of another processor, and a qemu that is missing or lacks the core."""
+        _ready(uri, target)
+
     def open(
         self, uri: str, target: Target, cache_dir: Path, progress: Progress | None = None
     ) -> Session:
         """Assemble the board's system if needed and start a session; see `Runner.open`."""
-        emulated = _emulated_target(uri, target)
-        _refuse_foreign_code(emulated, target)
-        board, qemu = board_of(emulated), find_qemu()
-        if board.core not in qemu.cores:
-            raise DeviceError(
-                f"emulating target '{emulated.name}'",
-                found=f"qemu {qemu.version} without core {board.core}",
-                hint="Install qemu 7.2 or newer",
-            )
+        board, qemu = _ready(uri, target)
         root = prepare_root(board, cache_dir, progress or NullProgress())
         info = self.describe(uri, target, cache_dir)
         machine = _Emulator(info, self.timeout_s, board, qemu, root, cache_dir)
@@ -177,6 +173,19 @@ def _found_qemu() -> tuple[str, str | None]:
         return find_qemu().version, find_qemu().no_counting
     except DeviceError as error:
         return "missing", error.message()
+
+
+def _ready(uri: str, target: Target) -> tuple[Board, Qemu]:
+    emulated = _emulated_target(uri, target)
+    _refuse_foreign_code(emulated, target)
+    board, qemu = board_of(emulated), find_qemu()
+    if board.core not in qemu.cores:
+        raise DeviceError(
+            f"emulating target '{emulated.name}'",
+            found=f"qemu {qemu.version} without core {board.core}",
+            hint="Install qemu 7.2 or newer",
+        )
+    return board, qemu
 
 
 def _emulated_target(uri: str, target: Target) -> Target:

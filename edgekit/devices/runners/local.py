@@ -56,12 +56,16 @@ class Local(Options, frozen=True, kw_only=True):
         del seen["memory_mib"]  # a virtual machine's differs from start to start
         return msgspec.structs.replace(info, fingerprint=sha256_json([seen, _programs()]))
 
+    def require(self, uri: str, target: Target) -> None:
+        """Refuse code that this processor cannot run."""
+        _refuse_rest(uri)
+        cpu.refuse_foreign_code(target)
+
     def open(
         self, uri: str, target: Target, cache_dir: Path, progress: Progress | None = None
     ) -> Session:
         """Start a session on this computer; see `Runner.open`."""
-        _refuse_rest(uri)
-        cpu.refuse_foreign_code(target)
+        self.require(uri, target)
         info = self.describe(uri, target, cache_dir)
         return FolderSession(_Computer(info, self.timeout_s, cache_dir), cache_dir)
 
