@@ -20,6 +20,7 @@ from edgekit.core.places import cache_folder
 from edgekit.core.progress import NullProgress, Progress
 from edgekit.core.report import BuildReport, EngineReport
 from edgekit.core.target import Target, host_cpu
+from edgekit.devices.cpu import runs_here
 from edgekit.pipeline.race import select_engine
 from edgekit.pipeline.verify import OpenBundle, open_bundle
 
@@ -207,16 +208,14 @@ def _choose(bundle: OpenBundle, wanted: str | None) -> str:
         if wanted not in names or wanted not in _ENGINES:
             raise InputError(f"this bundle has no engine '{wanted}'", hint=near(wanted, names))
         return wanted
-    cpu = msgspec.convert(bundle.manifest.target, Target).cpu
-    here = host_cpu()
-    is_native = cpu.isa == here.isa and set(cpu.features) <= set(here.features)
+    is_native = runs_here(msgspec.convert(bundle.manifest.target, Target))
     selected = bundle.measurements.selected
     order = ([selected] if selected else []) + names
     for name in order:
         if name in _ENGINES and (is_native or name in _PORTABLE):
             return name
     raise InputError(
-        f"no engine of this bundle runs on this machine ({here.isa})",
+        f"no engine of this bundle runs on this machine ({host_cpu().isa})",
         found=", ".join(names),
         hint="Build again with --target host",
     )

@@ -37,6 +37,11 @@ def refuse_foreign_code(target: Target) -> None:
         )
 
 
+def runs_here(target: Target) -> bool:
+    """Tell whether this computer can execute code for a target."""
+    return host_cpu().isa == target.cpu.isa and not missing_features(target)
+
+
 def missing_features(target: Target) -> tuple[str, ...]:
     """Return the target's CPU features that this computer lacks, in the target's order."""
     own = {*host_cpu().features, *(_plain(flag) for flag in _flags())}

@@ -11,7 +11,8 @@ from edgekit.compiler.locate import first_divergence
 from edgekit.compiler.onnx_file import load_onnx, save_onnx
 from edgekit.core.registry import registry
 from edgekit.data.tensors import write_tensors
-from edgekit.devices.job import Job, TensorFile
+from edgekit.devices.job import Job
+from edgekit.evaluation.device_tensors import job_inputs, read_outputs
 
 if TYPE_CHECKING:
     import onnx
@@ -77,7 +78,6 @@ def _variant_runner(
             .get(engine)()
             .build(folder / "variant.onnx", place, target, progress=progress)
         )
-        write_tensors(folder / "samples", dict(inputs))
         return _run(session, folder, build, inputs)
 
     return run
@@ -86,26 +86,13 @@ def _variant_runner(
 def _run(
     session: Session, folder: Path, build: EngineBuild, inputs: Mapping[str, Array]
 ) -> dict[str, Array]:
-    import numpy as np
-
+    written = write_tensors(folder / "samples", dict(inputs))
     place = session.push(folder, folder.name)
-    files = tuple(
-        TensorFile(
-            name=name,
-            file=f"{place}/samples/{position}.bin",
-            dtype=array.dtype.name,
-            shape=tuple(array.shape),
-        )
-        for position, (name, array) in enumerate(inputs.items())
-    )
     job = Job(
         engine=build.engine,  # type: ignore[arg-type]
         model=f"{place}/engine/{build.library}",
-        inputs=files,
+        inputs=job_inputs(f"{place}/samples", written),
         outputs=f"outputs-{folder.name}",
         num_items=1,
     )
-    return {
-        tensor.name: np.fromfile(session.folder / tensor.file, tensor.dtype).reshape(tensor.shape)
-        for tensor in session.run(job).outputs
-    }
+    return read_outputs(session, session.run(job))

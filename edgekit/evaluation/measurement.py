@@ -17,11 +17,13 @@ from edgekit.core.metric import Metric
 from edgekit.core.progress import Progress
 from edgekit.core.report import DeviceReport, EngineReport, Mismatch
 from edgekit.core.target import Target, load_target
+from edgekit.data.tensors import TensorFile as Written
 from edgekit.data.tensors import write_tensors
 from edgekit.devices.job import Job, JobResult, TensorFile
 from edgekit.devices.measure import doubts, refuse_throttled, summarise
 from edgekit.devices.session import open_session
 from edgekit.evaluation.accuracy import score
+from edgekit.evaluation.device_tensors import job_inputs, read_outputs
 from edgekit.evaluation.engine_fault import locate_engine_fault
 from edgekit.evaluation.golden import Golden, read_golden
 from edgekit.evaluation.inputs import fit_inputs
@@ -150,18 +152,18 @@ def measure_engines(
         return _unmeasured(model, target)
     tolerance = _QUANTIZED if has_qdq(load_onnx(model / "model.onnx")) else Tolerance()
     folder = scratch / "samples"
-    write_tensors(folder, samples.inputs)
+    written = write_tensors(folder, samples.inputs)
     reports, mismatches, warnings = [], [], []
-    host = _host_outputs(model, cache_dir, folder, samples, progress)
+    host = _host_outputs(model, cache_dir, folder, written, samples, progress)
     with open_session(runner, target, cache_dir, progress) as session:
         info = session.probe()
-        data = session.push(folder, "samples")
+        inputs = job_inputs(session.push(folder, "samples"), written)
         for build, place in _engines(model / "engines"):
             with progress.start(f"run {build.engine} on {runner}"):
-                job = _job(session, place, build, data, samples, settings, info)
+                job = _job(session, place, build, inputs, samples, settings, info)
                 result = session.run(job)
             refuse_throttled(result.device)
-            outputs = _read_outputs(session, result)
+            outputs = read_outputs(session, result)
             locate = functools.partial(
                 locate_engine_fault,
                 model / "model.onnx",
@@ -263,7 +265,12 @@ class _Judge(NamedTuple):
 
 
 def _host_outputs(
-    model: Path, cache_dir: Path, folder: Path, samples: Samples, progress: Progress
+    model: Path,
+    cache_dir: Path,
+    folder: Path,
+    written: tuple[Written, ...],
+    samples: Samples,
+    progress: Progress,
 ) -> dict[str, Arrays]:
     """Run the engines built for this machine; empty when the device is this machine."""
     if not (model / "host").is_dir():
@@ -272,11 +279,11 @@ def _host_outputs(
     settings = MeasureSettings(num_runs=0)
     with open_session("local:", load_target("host"), cache_dir, progress) as session:
         info = session.probe()
-        data = session.push(folder, "samples")
+        inputs = job_inputs(session.push(folder, "samples"), written)
         for build, place in _engines(model / "host"):
             with progress.start(f"run {build.engine} on this machine"):
-                job = _job(session, place, build, data, samples, settings, info)
-                found[build.engine] = _read_outputs(session, session.run(job))
+                job = _job(session, place, build, inputs, samples, settings, info)
+                found[build.engine] = read_outputs(session, session.run(job))
     return found
 
 
@@ -289,7 +296,7 @@ def _job(
     session: Session,
     place: Path,
     build: EngineBuild,
-    data: str,
+    inputs: tuple[TensorFile, ...],
     samples: Samples,
     settings: MeasureSettings,
     info: DeviceInfo,
@@ -299,15 +306,6 @@ def _job(
     runs = min(settings.num_runs, _EMULATED_RUNS) if is_emulated else settings.num_runs
     if is_emulated and "instructions" not in info.measures:
         runs = 0
-    inputs = tuple(
-        TensorFile(
-            name=input_name,
-            file=f"{data}/{position}.bin",
-            dtype=array.dtype.name,
-            shape=tuple(array.shape),
-        )
-        for position, (input_name, array) in enumerate(samples.inputs.items())
-    )
     return Job(
         engine=build.engine,  # type: ignore[arg-type]
         model=f"{name}/{build.library}",
@@ -319,15 +317,6 @@ def _job(
         num_threads=settings.num_threads,
         mode="latency" if runs else "outputs",
     )
-
-
-def _read_outputs(session: Session, result: JobResult) -> Arrays:
-    import numpy as np
-
-    return {
-        tensor.name: np.fromfile(session.folder / tensor.file, tensor.dtype).reshape(tensor.shape)
-        for tensor in result.outputs
-    }
 
 
 def _unmeasured(model: Path, target: Target) -> Outcome:

@@ -75,6 +75,7 @@ class Compile(Options, frozen=True, kw_only=True):
     def run(self, model: ModelHandle, ctx: StageContext) -> StageResult:
         """Build the engines into `engines/NAME`, and `host/NAME` for a foreign target."""
         from edgekit.data.portable import write_preprocessing
+        from edgekit.devices.cpu import runs_here
         from edgekit.evaluation.golden import write_golden
 
         target = _target(ctx)
@@ -95,8 +96,8 @@ class Compile(Options, frozen=True, kw_only=True):
         builds = [
             _build(name, source, ctx.workdir / "engines" / name, target, ctx) for name in names
         ]
-        host = load_target("host")
-        if not is_same_machine(target, host):
+        if not runs_here(target):
+            host = load_target("host")
             for name in names:
                 _build(name, source, ctx.workdir / "host" / name, host, ctx)
         return StageResult(
@@ -113,11 +114,6 @@ class Compile(Options, frozen=True, kw_only=True):
         for folder in sorted((ctx.workdir / "engines").iterdir()):
             if not (folder / "engine.json").is_file():
                 raise StageError(f"engine '{folder.name}' left no engine.json")
-
-
-def is_same_machine(target: Target, host: Target) -> bool:
-    """Tell whether code for `target` can be the code for this machine: same ISA, no more of it."""
-    return target.cpu.isa == host.cpu.isa and set(target.cpu.features) <= set(host.cpu.features)
 
 
 def _target(ctx: StageContext) -> Target:
