@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from edgekit.core.version import __version__
+
 if TYPE_CHECKING:
     from edgekit.deployed import load
     from edgekit.pipeline.build import build
 
 __all__ = ["__version__", "build", "load"]
-__version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - module attribute hook

@@ -14,9 +14,9 @@ from typing import Any
 
 import click
 
-from edgekit import __version__
 from edgekit.cli import commands
 from edgekit.core.errors import EdgekitError
+from edgekit.core.version import __version__
 
 INTERRUPTED = 130
 _GRACE_S = 1.0

@@ -10,7 +10,6 @@ from typing import Any
 
 import msgspec
 
-from edgekit import __version__
 from edgekit.core.errors import EdgekitError, InputError, StageError
 from edgekit.core.model import ModelKind
 from edgekit.core.places import store_folder
@@ -19,6 +18,7 @@ from edgekit.core.registry import entry_kind, registry
 from edgekit.core.report import BuildReport, DeviceReport, EngineReport, Mismatch, StageReport
 from edgekit.core.schema import to_plain
 from edgekit.core.target import Target, load_target
+from edgekit.core.version import __version__
 from edgekit.pipeline.budget import judge
 from edgekit.pipeline.bundle import BundleFacts, write_bundle, write_index
 from edgekit.pipeline.keys import entries_of
