@@ -78,6 +78,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         code = 2
     except EdgekitError as error:
         _show(error)
+        if "--json" in (sys.argv[1:] if argv is None else argv):
+            _show_json(error)
         code = error.exit_code
     except (KeyboardInterrupt, click.Abort):
         click.echo("Interrupted: finished stages are kept; run again to go on.", err=True)
@@ -97,6 +99,13 @@ def _show(error: EdgekitError) -> None:
         import traceback
 
         traceback.print_exception(error)
+
+
+def _show_json(error: EdgekitError) -> None:
+    import msgspec
+
+    event = {"event": "error", "message": str(error), "exit_code": error.exit_code}
+    click.echo(msgspec.json.encode(event).decode())
 
 
 def _leave_soon_on_interrupt() -> None:

@@ -64,6 +64,8 @@ def _check_inputs(inputs: tuple[TensorSpec, ...], signature: tuple[TensorSpec, .
                 f"the model's input '{spec.name}'",
                 found=f"data with {', '.join(available)}",
                 expected="data of that name",
+                hint="Rename it by the dataset's options; for text, list it in the outputs of "
+                "`tokenize`",
             )
         if (found.shape, found.dtype) != (spec.shape, spec.dtype):
             raise InputError(

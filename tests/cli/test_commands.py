@@ -228,6 +228,13 @@ def test_completion_knows_the_targets(tmp_path: Path) -> None:
     assert {"plain,rpi4", "plain,rpi5"} <= set(done.stdout.split())
 
 
+def test_json_asked_for_means_errors_as_json_too(tmp_path: Path) -> None:
+    done = edgekit("build", "-r", "quikstart", "--json", cwd=tmp_path, check=2)
+    event = json.loads(done.stdout)
+    assert (event["event"], event["exit_code"]) == ("error", 2)
+    assert "unknown recipe 'quikstart'" in event["message"]
+
+
 def test_json_output_is_one_object_a_line(tmp_path: Path) -> None:
     done = edgekit("plan", "-r", "quickstart", "--json", cwd=tmp_path)
     assert msgspec.json.decode(done.stdout)
