@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,10 @@ from hypothesis import settings
 
 # Read once, when numpy or torch is first loaded.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A shell that starts the tests in the background lets every process ignore Ctrl-C; the tests that
+# send it need what a user's processes have.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A deadline would fail a test because the machine is busy.
 settings.register_profile("edgekit", deadline=None)
