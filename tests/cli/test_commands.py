@@ -238,3 +238,11 @@ def test_json_asked_for_means_errors_as_json_too(tmp_path: Path) -> None:
 def test_json_output_is_one_object_a_line(tmp_path: Path) -> None:
     done = edgekit("plan", "-r", "quickstart", "--json", cwd=tmp_path)
     assert msgspec.json.decode(done.stdout)
+
+
+def test_verify_of_what_is_no_bundle_exits_2_and_names_what_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "bundle").mkdir()
+    (tmp_path / "bundle" / "stray").write_bytes(b"x")
+    done = edgekit("verify", "bundle", cwd=tmp_path, check=2)
+    assert "missing: manifest.json" in done.stdout
+    assert "is not what was built" in done.stderr

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from edgekit.core.errors import BudgetError
+from edgekit.core.errors import InputError
 
 
 @click.command(name="verify")
@@ -22,4 +22,4 @@ def command(*, bundle: Path, as_json: bool) -> None:
     if not result.ok:
         count = len(result.problems)
         faults = "1 fault" if count == 1 else f"{count} faults"
-        raise BudgetError(f"{bundle} is not what was built", found=faults)
+        raise InputError(f"{bundle} is not what was built", found=faults)

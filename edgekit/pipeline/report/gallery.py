@@ -163,8 +163,10 @@ def _host_latency(report: BuildReport) -> Chart | None:
     return Chart(
         name="host-latency",
         title="Latency after each stage, on the building machine",
-        description=_describe(marks, "Median time of one sample on the building machine"),
-        axis="ms per sample, torch eager or onnxruntime, 1 thread",
+        description=_describe(
+            marks, "Median time of one sample on the building machine, torch eager or onnxruntime"
+        ),
+        axis="ms per sample, 1 thread",
         marks=tuple(marks),
         tick=lambda value: _plain_zeros(figures.milliseconds(value)).removesuffix(" ms"),
     )
