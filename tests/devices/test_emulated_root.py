@@ -52,9 +52,6 @@ def test_every_board_has_its_own_root() -> None:
         ("a.list", "deb http://one.test/debian bookworm main", "http://one.test/debian"),
         ("a.list", "deb [arch=amd64] https://two.test/debian/ sid main", "https://two.test/debian"),
         ("a.sources", "Types: deb\nURIs: http://three.test/debian\n", "http://three.test/debian"),
-        ("a.list", "deb http://four.test/ubuntu noble main", apt.DEFAULT_MIRROR),
-        ("a.list", "# deb http://five.test/debian sid main", apt.DEFAULT_MIRROR),
-        ("a.list", "deb http://six.test/debian-security sid main", apt.DEFAULT_MIRROR),
     ],
 )
 def test_packages_come_from_this_computer_s_own_mirror(
@@ -67,6 +64,24 @@ def test_packages_come_from_this_computer_s_own_mirror(
     assert apt.mirror() == found
     monkeypatch.setenv(apt.MIRROR_VARIABLE, "http://chosen.test/debian")
     assert apt.mirror() == "http://chosen.test/debian"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "deb http://four.test/ubuntu noble main",
+        "# deb http://five.test/debian sid main",
+        "deb http://six.test/debian-security sid main",
+    ],
+)
+def test_computer_without_a_debian_archive_is_told_how_to_name_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    (tmp_path / "sources.list").write_text(text)
+    monkeypatch.setattr(apt, "_SOURCES", tmp_path)
+    monkeypatch.delenv(apt.MIRROR_VARIABLE, raising=False)
+    with pytest.raises(InputError, match="Set EDGEKIT_DEBIAN_MIRROR to the address"):
+        apt.mirror()
 
 
 def test_without_apt_the_systems_that_have_it_are_named(

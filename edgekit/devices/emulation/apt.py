@@ -19,7 +19,6 @@ from edgekit.core.errors import DeviceError, InputError
 
 SUITE = "bookworm"
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
-DEFAULT_MIRROR = ""
 MIRROR_VARIABLE = "EDGEKIT_DEBIAN_MIRROR"
 _SOURCES = Path("/etc/apt")
 _MIRROR_URL = re.compile(
@@ -53,7 +52,11 @@ def download_packages(names: Sequence[str], folder: Path) -> list[Path]:
 
 
 def mirror() -> str:
-    """Return the Debian archive to fetch from: a variable's, this computer's own, or Debian's."""
+    """Return the Debian archive to fetch from: the one a variable names, or this computer's own.
+
+    Raises:
+        InputError: This computer has no Debian archive in its sources and the variable is unset.
+    """
     chosen = os.environ.get(MIRROR_VARIABLE)
     if chosen:
         return chosen
@@ -63,7 +66,11 @@ def mirror() -> str:
             found = _MIRROR_URL.search(file.read_text(encoding="utf-8", errors="replace"))
             if found:
                 return found[1]
-    return DEFAULT_MIRROR
+    raise InputError(
+        "fetching the system of an emulated board",
+        found="no Debian archive among this computer's package sources",
+        hint=f"Set {MIRROR_VARIABLE} to the address of a Debian archive",
+    )
 
 
 def _require_tools() -> None:
