@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from edgekit.core.errors import InputError, require_module
@@ -11,8 +12,6 @@ from edgekit.core.stage import StageContext, StageResult
 from edgekit.learn.checks import check_num_classes, fit_inputs
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from edgekit.zoo.hugging_face import HuggingFaceModule
     from edgekit.zoo.pretrained import Pretrained
 
@@ -107,6 +106,7 @@ class Huggingface(Options, frozen=True, kw_only=True):
         return StageResult(
             model=handle,
             metrics=(*measure(handle, ctx), *measure_cost(module, handle)),
+            warnings=self._warnings(),
             details={"task": found.task, "model_type": found.config.model_type},
         )
 
@@ -115,6 +115,15 @@ class Huggingface(Options, frozen=True, kw_only=True):
         from edgekit.zoo.probe import check_sound
 
         check_sound(result.model)
+
+    def _warnings(self) -> tuple[str, ...]:
+        if self.revision is not None or Path(self.huggingface).is_absolute():
+            return ()
+        text = (
+            f"'{self.huggingface}' was taken from the hub without a `revision`: what a later build "
+            "fetches may differ, and a cached build does not notice; name a commit"
+        )
+        return (text,)
 
     def _inputs(
         self, folder: Path, found: Pretrained, names: tuple[str, ...], ctx: StageContext

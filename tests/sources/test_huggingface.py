@@ -459,3 +459,14 @@ def test_what_was_saved_loads_without_the_folder_it_came_from(
     loaded = load(model)
     assert isinstance(loaded.module, HuggingFaceModule)
     assert not loaded.module.training
+
+
+@pytest.mark.parametrize(
+    ("source", "revision", "warns"),
+    [("owner/name", None, True), ("owner/name", "a" * 40, False), ("/models/resnet", None, False)],
+)
+def test_hub_model_without_a_commit_is_warned_about(
+    source: str, revision: str | None, warns: bool
+) -> None:
+    entry = Huggingface(huggingface=source, revision=revision)
+    assert bool(entry._warnings()) is warns
