@@ -72,12 +72,14 @@ class Samples(NamedTuple):
         golden: The golden inputs and outputs.
         labels: Class of each image after the golden items; empty without a split.
         reference: What the ONNX model gives for the images, run as written.
+        is_quantized: Whether the model is an int8 one.
     """
 
     inputs: Arrays
     golden: Golden
     labels: Array
     reference: Arrays
+    is_quantized: bool
 
     @property
     def num_golden(self) -> int:
@@ -109,14 +111,28 @@ def gather_samples(model: Path, split: SplitView | None, num_images: int) -> Sam
     import numpy as np
 
     golden = read_golden(model / "golden")
+    graph = load_onnx(model / "model.onnx")
+    is_quantized = has_qdq(graph)
     if split is None or num_images == 0:
-        return Samples(dict(golden.inputs), golden, np.zeros(0, np.int64), {})
-    specs = input_specs(load_onnx(model / "model.onnx"))
+        return Samples(dict(golden.inputs), golden, np.zeros(0, np.int64), {}, is_quantized)
+    specs = input_specs(graph)
     images = fit_inputs(specs, {name: a[:num_images] for name, a in split.inputs.items()})
     inputs = {name: np.concatenate([golden.inputs[name], images[name]]) for name in golden.inputs}
     session = open_session_here(model / "model.onnx", optimization="off")
     reference = run_session(session, images)
-    return Samples(inputs, golden, np.asarray(split.labels[:num_images]), reference)
+    labels = np.asarray(split.labels[:num_images])
+    return Samples(inputs, golden, labels, reference, is_quantized)
+
+
+def report_build(build: EngineBuild, place: Path) -> EngineReport:
+    """Return what is known of an engine before it runs; `place` is its folder."""
+    return EngineReport(
+        engine=build.engine,
+        size_bytes=(place / build.library).stat().st_size,
+        disqualified=build.disqualified,
+        integer_ops=build.integer_ops,
+        float_ops=build.float_ops,
+    )
 
 
 def measure_engines(
@@ -150,7 +166,7 @@ def measure_engines(
     """
     if runner == "none":
         return _unmeasured(model, target)
-    tolerance = _QUANTIZED if has_qdq(load_onnx(model / "model.onnx")) else Tolerance()
+    tolerance = _QUANTIZED if samples.is_quantized else Tolerance()
     folder = scratch / "samples"
     written = write_tensors(folder, samples.inputs)
     reports, mismatches, warnings = [], [], []
@@ -212,15 +228,10 @@ class _Judge(NamedTuple):
             locate=self.locate,
         )
         accuracy = self.accuracy(self.samples.images(outputs))
-        size = (place / build.library).stat().st_size
         instructions = result.instructions_per_run
         is_real = info.kind != "emulated"
-        return EngineReport(
-            engine=build.engine,
-            size_bytes=size,
-            disqualified=build.disqualified,
-            integer_ops=build.integer_ops,
-            float_ops=build.float_ops,
+        return msgspec.structs.replace(
+            report_build(build, place),
             parity=parity,
             accuracy=accuracy,
             accuracy_loss=self.loss(accuracy),
@@ -320,16 +331,7 @@ def _job(
 
 
 def _unmeasured(model: Path, target: Target) -> Outcome:
-    reports = tuple(
-        EngineReport(
-            engine=build.engine,
-            size_bytes=(place / build.library).stat().st_size,
-            disqualified=build.disqualified,
-            integer_ops=build.integer_ops,
-            float_ops=build.float_ops,
-        )
-        for build, place in _engines(model / "engines")
-    )
+    reports = tuple(report_build(build, place) for build, place in _engines(model / "engines"))
     text = f"{target.name} has no runner, so it is compile only: nothing ran, nothing was measured"
     return Outcome(engines=reports, device=None, warnings=(text,))
 

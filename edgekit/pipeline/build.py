@@ -10,7 +10,9 @@ from typing import Any
 
 import msgspec
 
+from edgekit.core.assets import asset_names
 from edgekit.core.errors import EdgekitError, InputError, StageError
+from edgekit.core.files import explain_os_errors
 from edgekit.core.model import ModelKind
 from edgekit.core.places import store_folder
 from edgekit.core.progress import NullProgress, Progress
@@ -173,7 +175,7 @@ def _check_targets(request: BuildRequest) -> None:
         if name != "*" and name not in names:
             raise InputError(f"--runner names target '{name}'", expected=f"one of {names}")
     for name in request.recipe.per_target:
-        if name not in names and name not in _known_targets():
+        if name not in names and name not in asset_names("targets"):
             raise InputError(f"{request.recipe.name}: per_target names unknown target '{name}'")
 
 
@@ -196,15 +198,7 @@ def _find_user_code(request: BuildRequest) -> None:
         sys.path.append(str(Path.cwd()))
 
 
-def _known_targets() -> tuple[str, ...]:
-    from edgekit.core.assets import asset_names
-
-    return asset_names("targets")
-
-
 def _check_output(output: Path) -> None:
-    from edgekit.core.files import explain_os_errors
-
     with explain_os_errors(output):
         output.mkdir(parents=True, exist_ok=True)
         probe = output / ".edgekit-writable"

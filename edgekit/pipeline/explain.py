@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 
 from edgekit.core.errors import InputError
-from edgekit.pipeline.plan import difference, nearest_entry
+from edgekit.pipeline.keys import Difference, key_differences
+from edgekit.pipeline.plan import nearest_entry
 from edgekit.pipeline.store import Entry, Store
 
 MIN_PREFIX = 4
-
-
-class Difference(msgspec.Struct, frozen=True):
-    """Hold one part in which two keys differ, with both values."""
-
-    name: str
-    this: Any
-    other: Any
 
 
 class Explanation(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,11 +36,7 @@ def explain_entry(store: Store, key: str, other: str | None = None) -> Explanati
         against = nearest[0] if nearest else None
     if against is None:
         return Explanation(entry=entry, other=None, differences=())
-    this, that = msgspec.to_builtins(entry.parts), msgspec.to_builtins(against.parts)
-    rows = tuple(
-        Difference(name, _value(this, name), _value(that, name))
-        for name in difference(entry.parts, against.parts)
-    )
+    rows = key_differences(entry.parts, against.parts)
     return Explanation(entry=entry, other=against, differences=rows)
 
 
@@ -63,9 +50,3 @@ def _find(entries: tuple[Entry, ...], prefix: str) -> Entry:
             hint="See `edgekit cache ls`",
         )
     return found[0]
-
-
-def _value(parts: Any, name: str) -> Any:  # noqa: ANN401 - plain data
-    for step in name.split("."):
-        parts = parts.get(step) if isinstance(parts, dict) else None
-    return parts

@@ -43,6 +43,28 @@ class KeyParts(msgspec.Struct, frozen=True, kw_only=True):
         return sha256_json(self)
 
 
+class Difference(msgspec.Struct, frozen=True):
+    """Hold one part in which two keys differ, by its dotted name, with both values."""
+
+    name: str
+    this: Any
+    other: Any
+
+
+def key_differences(this: KeyParts, other: KeyParts) -> tuple[Difference, ...]:
+    """Return the parts in which two keys differ."""
+    return tuple(_differing("", msgspec.to_builtins(this), msgspec.to_builtins(other)))
+
+
+def _differing(path: str, this: Any, other: Any) -> Iterator[Difference]:  # noqa: ANN401
+    if isinstance(this, dict) and isinstance(other, dict):
+        for name in sorted(this.keys() | other.keys()):
+            step = f"{path}.{name}" if path else name
+            yield from _differing(step, this.get(name), other.get(name))
+    elif this != other:
+        yield Difference(path, this, other)
+
+
 def stage_key(
     stage: Options,
     *,

@@ -6,7 +6,7 @@ which the recipe does not name, targets an engine cannot serve.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
@@ -18,7 +18,7 @@ from edgekit.core.registry import registry
 from edgekit.core.target import Target, host_cpu
 from edgekit.data.source import Data
 from edgekit.devices.identity import device_identity, runner_modules
-from edgekit.pipeline.keys import KeyParts, stage_key, stage_reads
+from edgekit.pipeline.keys import KeyParts, key_differences, stage_key, stage_reads
 from edgekit.pipeline.recipe import Recipe, stage_labels
 from edgekit.pipeline.store import Entry, Store
 
@@ -144,7 +144,7 @@ def explain_plans(plans: list[Plan], store: Store) -> list[list[PlanLine]]:
 
 def difference(wanted: KeyParts, found: KeyParts) -> tuple[str, ...]:
     """Return the dotted names of the parts in which two keys differ."""
-    return tuple(_differing("", msgspec.to_builtins(wanted), msgspec.to_builtins(found)))
+    return tuple(row.name for row in key_differences(wanted, found))
 
 
 def nearest_entry(parts: KeyParts, entries: tuple[Entry, ...]) -> tuple[Entry, tuple[str, ...]] | (
@@ -267,13 +267,3 @@ def _line(
         reason=reason,
         shared_with=others,
     )
-
-
-def _differing(path: str, wanted: Any, found: Any) -> list[str]:  # noqa: ANN401 - plain data
-    if isinstance(wanted, dict) and isinstance(found, dict):
-        rows = []
-        for name in sorted(wanted.keys() | found.keys()):
-            step = f"{path}.{name}" if path else name
-            rows += _differing(step, wanted.get(name), found.get(name))
-        return rows
-    return [] if wanted == found else [path]

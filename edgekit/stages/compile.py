@@ -77,6 +77,7 @@ class Compile(Options, frozen=True, kw_only=True):
         from edgekit.data.portable import write_preprocessing
         from edgekit.devices.cpu import runs_here
         from edgekit.evaluation.golden import write_golden
+        from edgekit.evaluation.measurement import report_build
 
         target = _target(ctx)
         names = self.chosen(target)
@@ -100,13 +101,14 @@ class Compile(Options, frozen=True, kw_only=True):
             host = load_target("host")
             for name in names:
                 _build(name, source, ctx.workdir / "host" / name, host, ctx)
+        reports = [report_build(build, ctx.workdir / "engines" / build.engine) for build in builds]
         return StageResult(
             model=handle,
             metrics=tuple(
-                Metric(f"{build.engine}_bytes", float(_size(ctx.workdir, build)), "B", "lower")
-                for build in builds
+                Metric(f"{report.engine}_bytes", float(report.size_bytes), "B", "lower")
+                for report in reports
             ),
-            details={"engines": [_report(ctx.workdir, build) for build in builds]},
+            details={"engines": msgspec.to_builtins(reports)},
         )
 
     def ensures(self, before: ModelHandle, result: StageResult, ctx: StageContext) -> None:
@@ -128,21 +130,3 @@ def _build(name: str, onnx_path: Path, out: Path, target: Target, ctx: StageCont
     with ctx.progress.start(f"compile with {name} for {target.name}"):
         build: EngineBuild = engine.build(onnx_path, out, target, progress=ctx.progress)
     return build
-
-
-def _size(workdir: Path, build: EngineBuild) -> int:
-    return (workdir / "engines" / build.engine / build.library).stat().st_size
-
-
-def _report(workdir: Path, build: EngineBuild) -> dict[str, object]:
-    from edgekit.core.report import EngineReport
-
-    report = EngineReport(
-        engine=build.engine,
-        size_bytes=_size(workdir, build),
-        disqualified=build.disqualified,
-        integer_ops=build.integer_ops,
-        float_ops=build.float_ops,
-    )
-    found: dict[str, object] = msgspec.to_builtins(report)
-    return found
