@@ -6,8 +6,7 @@ Zero-point identities, exact in integers and used by every backend:
     sum (x - z_x)(w - z_w)         = sum x w - z_x sum w - z_w sum x + n z_x z_w
     sum (x - z_x) w                = sum (x' - z_x') w, x' = x - 128, z_x' = z_x - 128   (rebias)
 
-Why float64 inside: numpy has no fast integer matrix product. Every product and partial sum here is
-an integer below 2^53, so float64 is exact in any order of summation.
+Inside, numbers are float64, which is exact for them: see `arithmetic.windows`.
 """
 
 from __future__ import annotations
@@ -15,6 +14,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from edgekit.arithmetic.windows import convolve, windows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -110,30 +111,79 @@ def conv2d(
     Returns:
         int32 [batch, outputs, out height, out width].
     """
-    windows = _windows(
-        values.astype(np.float64) - zero_point, weights.shape[2:], strides, padding, dilations
+    sums = convolve(
+        values.astype(np.float64) - zero_point,
+        weights.astype(np.float64),
+        strides=strides,
+        padding=padding,
+        dilations=dilations,
+        groups=groups,
     )
-    batch, channels, out_h, out_w = windows.shape[:4]
-    if channels != groups * weights.shape[1] or len(weights) % groups:
-        raise ValueError(f"{channels} channels, weights {weights.shape}, groups {groups}")
-    grouped = windows.reshape(batch, groups, channels // groups, out_h, out_w, *weights.shape[2:])
-    kernels = weights.astype(np.float64).reshape(groups, -1, *weights.shape[1:])
-    sums = np.einsum("bgchwkl,gockl->bgohw", grouped, kernels, optimize=True)
-    return _as_int32(sums.reshape(batch, len(weights), out_h, out_w) + bias.reshape(1, -1, 1, 1))
+    return _as_int32(sums + bias.reshape(1, -1, 1, 1))
 
 
-def _windows(
-    centred: NDArray[np.float64],
-    kernel: tuple[int, ...],
-    strides: tuple[int, int],
-    padding: tuple[int, int, int, int],
-    dilations: tuple[int, int],
-) -> NDArray[np.float64]:
-    top, left, bottom, right = padding
-    padded = np.pad(centred, ((0, 0), (0, 0), (top, bottom), (left, right)))
-    reach = tuple((k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True))
-    windows = np.lib.stride_tricks.sliding_window_view(padded, reach, axis=(2, 3))
-    return windows[:, :, :: strides[0], :: strides[1], :: dilations[0], :: dilations[1]]
+def window_sums(
+    values: Integers,
+    zero_point: int,
+    window: tuple[int, int],
+    *,
+    strides: tuple[int, int] = (1, 1),
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0),
+    dilations: tuple[int, int] = (1, 1),
+) -> NDArray[np.int32]:
+    """Accumulate an average: sum (x - z_x) over each window. Padding is the real value zero.
+
+    The count of each window belongs into the multiplier of the requantization that follows:
+    m = float32(float64(s_x) / float64(s_y) / count).
+
+    Args:
+        values: u8 or s8 [batch, channels, height, width].
+        zero_point: z_x.
+        window: height and width.
+        strides: vertical, horizontal.
+        padding: top, left, bottom, right.
+        dilations: vertical, horizontal.
+
+    Returns:
+        int32 [batch, channels, out height, out width].
+    """
+    centred = values.astype(np.float64) - zero_point
+    seen = windows(centred, window, strides=strides, padding=padding, dilations=dilations)
+    return _as_int32(seen.sum(axis=(4, 5)))
+
+
+def products(
+    first: Integers, first_zero_point: int, second: Integers, second_zero_point: int
+) -> NDArray[np.int32]:
+    """Multiply two quantized tensors value by value: (x_1 - z_1) * (x_2 - z_2).
+
+    Requantized with m = float32(float64(s_1) * float64(s_2) / float64(s_y)).
+
+    Args:
+        first: u8 or s8, any shape.
+        first_zero_point: z_1.
+        second: u8 or s8, broadcast against the first.
+        second_zero_point: z_2.
+
+    Returns:
+        int32, the broadcast shape.
+    """
+    return from_zero(first, first_zero_point) * from_zero(second, second_zero_point)
+
+
+def from_zero(values: Integers, zero_point: int) -> NDArray[np.int32]:
+    """Subtract the zero point: x - z_x, what moving levels to another grid requantizes.
+
+    Requantized with m = float32(float64(s_x) / float64(s_y)).
+
+    Args:
+        values: u8 or s8, any shape.
+        zero_point: z_x.
+
+    Returns:
+        int32, same shape.
+    """
+    return values.astype(np.int32) - np.int32(zero_point)
 
 
 def _as_int32(values: NDArray[np.float64] | NDArray[np.int64]) -> NDArray[np.int32]:

@@ -12,8 +12,11 @@ from edgekit.arithmetic.integer_ops import (
     conv2d,
     dense,
     fold_zero_point,
+    from_zero,
     matmul,
+    products,
     rebias_to_signed,
+    window_sums,
 )
 
 seeds = st.integers(0, 2**32 - 1)
@@ -132,3 +135,35 @@ def test_groups_must_divide_the_channels() -> None:
             0,
             groups=2,
         )
+
+
+@given(seeds, byte, st.integers(1, 3), st.integers(1, 2), st.integers(1, 2))
+def test_window_sums_equal_a_convolution_by_ones(
+    seed: int, zero_point: int, window: int, stride: int, dilation: int
+) -> None:
+    x = draw_bytes(np.random.default_rng(seed), (2, 3, 7, 6))
+    ones, none = np.ones((3, 1, window, window), np.int8), np.zeros(3, np.int32)
+    steps, spread, pads = (stride, 1), (1, dilation), (1, 0, 1, 0)
+    sums = window_sums(
+        x, zero_point, (window, window), strides=steps, padding=pads, dilations=spread
+    )
+    expected = conv2d(
+        x, ones, none, zero_point, strides=steps, padding=pads, dilations=spread, groups=3
+    )
+    np.testing.assert_array_equal(sums, expected)
+
+
+@given(seeds, byte, byte)
+def test_products_of_levels_are_exact_and_broadcast(seed: int, z_left: int, z_right: int) -> None:
+    rng = np.random.default_rng(seed)
+    left, right = draw_bytes(rng, (1, 4, 3, 2)), draw_bytes(rng, (1, 4, 1, 1))
+    exact = (left.astype(np.int64) - z_left) * (right.astype(np.int64) - z_right)
+    np.testing.assert_array_equal(products(left, z_left, right, z_right), exact)
+
+
+@given(seeds, byte)
+def test_the_distance_from_zero_survives_rebiasing(seed: int, zero_point: int) -> None:
+    x = draw_bytes(np.random.default_rng(seed), (2, 9))
+    np.testing.assert_array_equal(
+        from_zero(x, zero_point), from_zero(rebias_to_signed(x), zero_point - 128)
+    )
