@@ -1,0 +1,1 @@
+"""Kernels of our own, each described once for every instruction set, written as TIR."""
