@@ -140,7 +140,7 @@ def onnx_operators(model: onnx.ModelProto) -> tuple[list[Operator], set[str]]:
         kind = _ONNX_KINDS.get(node.op_type, "product" if is_integer else "other")
         operators.append(
             Operator(
-                name=node.name or f"{node.op_type} {index}",
+                name=node.name or f"{node.op_type}_{index}",
                 kind=kind,
                 reads=tuple(reads[:1] if node.op_type == "ReduceMean" else reads),
                 writes=tuple(node.output),

@@ -15,6 +15,28 @@ if TYPE_CHECKING:
     from edgekit.core.target import Target
 
 
+class StepFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """Say what one step of a compiled library is; the order is that of its `step_names`.
+
+    Args:
+        name: As in `step_names`.
+        nodes: ONNX nodes it stands for; empty for steps that only move data.
+        kind: Kernel, such as `convolution`, `winograd-f4` or `tvm`.
+        dtype: `float32`, or `int8` for integer operators.
+        macs: Multiply-adds of the operator as written, 0 where it has none.
+        layer: Key of the layer in a table of measured tiles; empty where there is no choice.
+        tile: The tile it was built with.
+    """
+
+    name: str
+    nodes: tuple[str, ...] = ()
+    kind: str = ""
+    dtype: str = ""
+    macs: int = 0
+    layer: str = ""
+    tile: str = ""
+
+
 class EngineBuild(msgspec.Struct, frozen=True, kw_only=True):
     """Describe a compiled model; written beside its files as `engine.json`.
 
@@ -31,6 +53,7 @@ class EngineBuild(msgspec.Struct, frozen=True, kw_only=True):
         workspace_bytes: Memory one run needs beside inputs, outputs and weights.
         weights_bytes: Constants inside the library.
         disqualified: Why this engine may not win a race, None when it may.
+        steps: What each step is, where the engine runs in steps.
         details: Further facts for reports.
     """
 
@@ -45,6 +68,7 @@ class EngineBuild(msgspec.Struct, frozen=True, kw_only=True):
     workspace_bytes: int = 0
     weights_bytes: int = 0
     disqualified: str | None = None
+    steps: tuple[StepFacts, ...] = ()
     details: dict[str, Any] = msgspec.field(default_factory=dict)
 
 

@@ -128,7 +128,7 @@ def first_divergence(
 def _layers(model: onnx.ModelProto) -> list[_Layer]:
     types = _types(model)
     return [
-        _Layer(node.name or f"{node.op_type} {index}", node.op_type, name)
+        _Layer(node.name or f"{node.op_type}_{index}", node.op_type, name)
         for index, node in enumerate(model.graph.node)
         for name in node.output
         if name in types

@@ -13,28 +13,25 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from edgekit.compiler.accounting import OperatorCount, count_operators
 from edgekit.compiler.aot.c_headers import write_headers
-from edgekit.compiler.aot.c_model import CModel, check_name
+from edgekit.compiler.aot.c_model import CModel, check_name, kernel_calls
 from edgekit.compiler.aot.codegen import write_sources
-from edgekit.compiler.aot.fusion import fuse, simplify
-from edgekit.compiler.aot.importer import import_onnx
-from edgekit.compiler.aot.kernel_schedule import schedule_kernel
 from edgekit.compiler.aot.link import link_model
 from edgekit.compiler.aot.lowering import LoweredKernels, lower_kernels
-from edgekit.compiler.aot.relax_operators import relax_operators
-from edgekit.compiler.aot.step_graph import StepGraph, read_steps
+from edgekit.compiler.aot.step_graph import StepGraph
 from edgekit.compiler.aot.toolchain import Toolchain, toolchain_for
 from edgekit.compiler.engine_build import EngineBuild
 from edgekit.compiler.onnx_file import has_qdq, input_specs, load_onnx, specialise
+from edgekit.compiler.plan.algorithm import AlgorithmOptions, WinogradChoice
 from edgekit.core.model import TensorSpec
 from edgekit.core.target import Target
 
 if TYPE_CHECKING:
     import onnx
-    import tvm
 
-PHASES = ("read", "import", "fuse", "schedule", "lower", "write", "link")
+    from edgekit.compiler.graph.operators import Network
+
+PHASES = ("read", "import", "plan", "lower", "write", "link")
 
 
 class CompileJob(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,6 +43,10 @@ class CompileJob(msgspec.Struct, frozen=True, kw_only=True):
         target: What to compile for.
         name: Prefix of every symbol.
         static_library: Whether to keep the library for embedding.
+        static_program: Whether to make the model a program of its own as well.
+        max_threads: Threads the library can use.
+        winograd: Whether float convolutions may trade size for speed.
+        size_limit_mib: What the library may take when `winograd` is `auto`.
         memory_limit_mib: Address space of the child.
     """
 
@@ -54,6 +55,11 @@ class CompileJob(msgspec.Struct, frozen=True, kw_only=True):
     target: Target
     name: str = "model"
     static_library: bool = True
+    static_program: bool = False
+    max_threads: int = 8
+    winograd: WinogradChoice = "auto"
+    size_limit_mib: float | None = None
+    tile_candidate: int = 0
     memory_limit_mib: int = 8192
 
 
@@ -101,35 +107,57 @@ def build_library(
     """
     import tvm
 
+    from edgekit.compiler.graph.accounting import count_network, region_operators
+    from edgekit.compiler.graph.frontend import read_network
+    from edgekit.compiler.plan.network_plan import plan_network
+
     toolchain, name = toolchain_for(job.target), job.name
     watch.phase("import")
-    imported = import_onnx(model, on_operator=watch.detail)
-    watch.phase("fuse")
-    llvm_target = tvm.target.Target(toolchain.llvm)
-    simplified = simplify(imported.module)
-    count = count_operators(*relax_operators(simplified))
-    fused = fuse(simplified, llvm_target)
-    graph = read_steps(fused)
-    watch.phase("schedule")
-    kernels = _scheduled(fused, toolchain, watch)
+    network = read_network(model)
+    watch.phase("plan")
+    planned = plan_network(
+        network,
+        job.target,
+        toolchain,
+        _options(job),
+        watch.detail,
+        tile_candidate=job.tile_candidate,
+    )
+    graph = planned.graph
     watch.phase("lower")
-    kernels_o = folder / "kernels.o"
-    lowered = lower_kernels(kernels, llvm_target, kernels_o, prefix=name, on_kernel=watch.detail)
+    lowered = lower_kernels(
+        {kernel: held.function for kernel, held in graph.kernels.items()},
+        tvm.target.Target(toolchain.llvm),
+        folder,
+        prefix=name,
+        on_kernel=watch.detail,
+    )
     watch.phase("write")
     c_model = CModel(
         name=name,
         inputs=_fixed(input_specs(model)),
-        outputs=_outputs([info.name for info in model.graph.output], fused),
+        outputs=_outputs(network),
         graph=graph,
-        scratch=lowered.scratch,
+        calls=kernel_calls(graph, lowered),
+        max_threads=job.max_threads,
     )
     sources = write_sources(c_model, folder)
     out = Path(job.out)
     headers = write_headers(c_model, sources.plan, out)
     watch.phase("link")
-    linked = link_model(sources, kernels_o, out, toolchain, name=name)
-    wanted = [linked.shared, linked.static if job.static_library or not linked.shared else None]
-    libraries = [Path(shutil.copy(path, out)) for path in wanted if path is not None]
+    linked = link_model(
+        sources,
+        lowered.objects,
+        out,
+        toolchain,
+        name=name,
+        num_tensors=len(c_model.inputs) + len(c_model.outputs),
+        program=job.static_program,
+    )
+    static = linked.static if job.static_library or not linked.shared else None
+    made = [path for path in (linked.shared, static, linked.program) if path is not None]
+    libraries = [Path(shutil.copy(path, out)) for path in made]
+    count = count_network(planned.network, model)
     return EngineBuild(
         engine="tvm",
         files=tuple(sorted(path.name for path in (*headers, *libraries))),
@@ -138,62 +166,42 @@ def build_library(
         outputs=c_model.outputs,
         integer_ops=count.integer_ops,
         float_ops=count.float_ops,
-        num_kernels=len(kernels),
+        num_kernels=len(graph.kernels),
         workspace_bytes=sources.plan.size,
         weights_bytes=len(graph.weights),
         disqualified=count.disqualification() if has_qdq(model) else None,
-        details=_details(toolchain, graph, lowered, count, sources.plan.lower_bound)
-        | {"constants_folded_by_onnxruntime": imported.is_folded},
+        steps=c_model.step_facts(),
+        details={
+            **_details(toolchain, graph, lowered),
+            "workspace_lower_bound": sources.plan.lower_bound,
+            "float_as_quantized": list(count.float_as_quantized),
+            "operators_left_to_tvm": list(region_operators(network)),
+            "winograd": planned.winograd,
+        },
     )
 
 
-def _scheduled(
-    module: tvm.IRModule, toolchain: Toolchain, watch: Watch
-) -> dict[str, tvm.tirx.PrimFunc]:
-    import tvm
-
-    scheduled = {}
-    functions = {
-        str(variable.name_hint): function
-        for variable, function in module.functions.items()
-        if isinstance(function, tvm.tirx.PrimFunc)
-    }
-    for kernel in sorted(functions):
-        watch.detail(f"kernel '{kernel}'")
-        scheduled[kernel] = schedule_kernel(
-            functions[kernel], lanes=toolchain.lanes, num_registers=toolchain.num_registers
-        )
-    watch.detail("")
-    return scheduled
+def _options(job: CompileJob) -> AlgorithmOptions:
+    limit = job.size_limit_mib
+    return AlgorithmOptions(
+        winograd=job.winograd, size_bytes=None if limit is None else int(limit * 2**20)
+    )
 
 
 def _fixed(specs: tuple[TensorSpec, ...]) -> tuple[TensorSpec, ...]:
     return tuple(TensorSpec(spec.name, spec.dtype, spec.batched(1)) for spec in specs)
 
 
-def _outputs(names: list[str], module: tvm.IRModule) -> tuple[TensorSpec, ...]:
-    """Take names from ONNX and shapes and types from what the kernels really write."""
-    kind = module["main"].body.body.ty
-    kinds = getattr(kind, "fields", None) or [kind]
-    return tuple(
-        TensorSpec(name, str(kind.dtype.dtype), tuple(int(dim) for dim in kind.shape))
-        for name, kind in zip(names, kinds, strict=True)
-    )
+def _outputs(network: Network) -> tuple[TensorSpec, ...]:
+    tensors = [network.tensors[name] for name in network.outputs]
+    return tuple(TensorSpec(tensor.name, tensor.dtype, tensor.shape) for tensor in tensors)
 
 
-def _details(
-    toolchain: Toolchain,
-    graph: StepGraph,
-    lowered: LoweredKernels,
-    count: OperatorCount,
-    lower_bound: int,
-) -> dict[str, Any]:
+def _details(toolchain: Toolchain, graph: StepGraph, lowered: LoweredKernels) -> dict[str, Any]:
     return {
         "cpu": toolchain.llvm["mcpu"],
         "triple": toolchain.llvm["mtriple"],
         "linked_for": toolchain.zig,
         "num_steps": len(graph.steps) + len(graph.copies),
         "undefined_symbols": list(lowered.undefined),
-        "workspace_lower_bound": lower_bound,
-        "float_as_quantized": list(count.float_as_quantized),
     }

@@ -83,7 +83,7 @@ def _example_c(model: CModel) -> str:
     outputs = ", ".join(f"output_{index}" for index in range(len(model.outputs)))
     return "\n".join(
         [
-            f"/* Runs the model once on zeros: cc example_main.c lib{name}.a -lm */",
+            f"/* Runs the model once on zeros: cc example_main.c lib{name}.a -lm -lpthread */",
             f'#include "{name}.h"',
             "#include <stdio.h>",
             "",

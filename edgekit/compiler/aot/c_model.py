@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+
 import msgspec
 
+from edgekit.compiler.aot.lowering import LoweredKernels
+from edgekit.compiler.aot.memory_plan import align
 from edgekit.compiler.aot.step_graph import StepGraph
+from edgekit.compiler.engine_build import StepFacts
 from edgekit.core.errors import InputError
 from edgekit.core.model import TensorSpec
 
@@ -15,6 +20,33 @@ _DTYPE_BYTES = {
 }
 
 
+class KernelCall(msgspec.Struct, frozen=True, kw_only=True):
+    """Say how C calls a kernel: buffers, own scratch, begin and end, further scratch.
+
+    Args:
+        num_buffers: Operands, constants and results.
+        own_scratch: Bytes of the scratch the kernel declares; 0 without.
+        num_items: Size of the range of items; 0 for a kernel without one.
+        further_scratch: Bytes of each buffer that lowering moved out of the kernel.
+    """
+
+    num_buffers: int
+    own_scratch: int
+    num_items: int
+    further_scratch: tuple[int, ...]
+
+    @property
+    def scratch_offsets(self) -> tuple[int, ...]:
+        """Return where each piece of scratch begins, then where one thread's scratch ends."""
+        sizes = (*((self.own_scratch,) if self.own_scratch else ()), *self.further_scratch)
+        return tuple(itertools.accumulate((align(size) for size in sizes), initial=0))
+
+    @property
+    def scratch_bytes(self) -> int:
+        """Return the scratch of one thread."""
+        return self.scratch_offsets[-1]
+
+
 class CModel(msgspec.Struct, frozen=True, kw_only=True):
     """Hold everything the C side is written from.
 
@@ -23,14 +55,41 @@ class CModel(msgspec.Struct, frozen=True, kw_only=True):
         inputs: Inputs with every size fixed.
         outputs: Outputs with every size fixed.
         graph: Steps and constants.
-        scratch: Bytes of each scratch pointer, by kernel.
+        calls: How each kernel is called.
+        max_threads: Threads the workspace has scratch for.
     """
 
     name: str
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     graph: StepGraph
-    scratch: dict[str, tuple[int, ...]]
+    calls: dict[str, KernelCall]
+    max_threads: int
+
+    def step_facts(self) -> tuple[StepFacts, ...]:
+        """Return what each step of the library is, copies to outputs included."""
+        steps = tuple(step.facts for step in self.graph.steps)
+        names = (self.outputs[copy.output].name for copy in self.graph.copies)
+        return steps + tuple(StepFacts(name=f"copy to {name}", kind="copy") for name in names)
+
+    def scratch_of(self, kernel: str) -> int:
+        """Return the bytes of scratch a step with this kernel needs, all threads together."""
+        call = self.calls[kernel]
+        return call.scratch_bytes * (self.max_threads if call.num_items > 1 else 1)
+
+
+def kernel_calls(graph: StepGraph, lowered: LoweredKernels) -> dict[str, KernelCall]:
+    """Return how each kernel of a graph is called."""
+    calls = {}
+    for step in graph.steps:
+        kernel = graph.kernels[step.kernel]
+        calls[step.kernel] = KernelCall(
+            num_buffers=len(step.reads) + len(step.writes),
+            own_scratch=kernel.scratch_bytes,
+            num_items=kernel.num_items or lowered.num_items.get(step.kernel, 0),
+            further_scratch=lowered.scratch[step.kernel],
+        )
+    return calls
 
 
 def tensor_bytes(spec: TensorSpec) -> int:

@@ -3,7 +3,7 @@
 One simple rule for every kernel built around one reduction (convolution, matrix product,
 pooling): the element-wise blocks behind it are merged into one epilogue, the output is cut into
 tiles of a few rows of a few vectors, and the whole reduction of a tile runs in registers. Kernels
-the rule does not fit keep TVM's loops, which are right, only slow.
+the rule does not fit keep TVM's loops, merged where that costs nothing.
 
 Every step is one of TVM's checked schedule primitives, and each output is still summed in the
 kernel's own order, so the rule changes speed and nothing else.
@@ -17,6 +17,8 @@ import itertools
 from typing import TYPE_CHECKING
 
 import msgspec
+
+from edgekit.compiler.aot.loop_merging import merge_loops, share_outer_loop
 
 if TYPE_CHECKING:
     import tvm
@@ -47,7 +49,9 @@ class Tile(msgspec.Struct, frozen=True, kw_only=True):
 def schedule_kernel(
     kernel: tvm.tirx.PrimFunc, *, lanes: int, num_registers: int
 ) -> tvm.tirx.PrimFunc:
-    """Return the kernel with tiled and vectorised loops, or as it is when the rule does not fit.
+    """Return the kernel with tiled and vectorised loops where the rule fits.
+
+    The outermost loop becomes a parallel one where all of the kernel lies inside it.
 
     Args:
         kernel: A kernel of blocks over static shapes.
@@ -59,12 +63,13 @@ def schedule_kernel(
     """
     from tvm import s_tir
 
+    schedule = s_tir.Schedule(kernel)
     try:
-        schedule = s_tir.Schedule(kernel)
-        if not _tile_reduction(schedule, lanes, num_registers * 3 // 4):
-            return kernel
+        is_tiled = _tile_reduction(schedule, lanes, num_registers * 3 // 4)
     except s_tir.ScheduleError:
-        return kernel
+        is_tiled = False
+    if not is_tiled:
+        schedule = merge_loops(s_tir.Schedule(kernel))
     return schedule.mod["main"]
 
 
@@ -149,6 +154,7 @@ def _tile_reduction(schedule: tvm.s_tir.Schedule, lanes: int, max_vectors: int) 
         tiled.insert(0, rows)
     schedule.reorder(*around, *tiled)
     schedule.compute_at(reduction, around[-1], preserve_unit_loops=True)
+    share_outer_loop(schedule)  # before the reduction is taken apart: TVM checks whole blocks only
     _arrange_reduction(schedule, reduction, tile)
     schedule.vectorize(inner)
     for loop in tiled[:-1]:

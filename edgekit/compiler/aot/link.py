@@ -18,7 +18,7 @@ from pathlib import Path
 
 import msgspec
 
-from edgekit.compiler.aot.codegen import CSources
+from edgekit.compiler.aot.codegen import CSources, exported_names
 from edgekit.compiler.aot.elf import ElfFile, read_elf
 from edgekit.compiler.aot.lowering import LIBC, LIBM
 from edgekit.compiler.aot.toolchain import Toolchain
@@ -27,6 +27,15 @@ from edgekit.core.errors import StageError, require_module
 _SHARED_PAGE_SIZE = "16384"  # required of new Android devices, and right everywhere else
 _TIMEOUT_S = 300
 _SUPPORT_LIBRARY = frozenset({"__aeabi_memcpy", "__aeabi_memset", "__aeabi_memmove"})
+# What threads and the entry for TVM's runtime use; kernels call none of it.
+_LIBC_CALLS = frozenset(
+    {
+        *("getpid", "sched_yield", "posix_memalign", "free", "strcmp"),
+        *("pthread_create", "pthread_join", "pthread_mutex_lock", "pthread_mutex_unlock"),
+        *("pthread_mutex_init", "pthread_cond_init", "pthread_cond_wait", "pthread_cond_broadcast"),
+        *("pthread_attr_init", "pthread_attr_setstacksize", "pthread_attr_destroy"),
+    }
+)
 
 
 class Linked(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,23 +44,34 @@ class Linked(msgspec.Struct, frozen=True, kw_only=True):
     Args:
         shared: For `dlopen`; None where the libc is static only.
         static: For embedding.
+        program: The model as a program that needs no file but itself; None when not asked for.
     """
 
     shared: Path | None
     static: Path
+    program: Path | None = None
 
 
 def link_model(
-    sources: CSources, kernels: Path, header_folder: Path, toolchain: Toolchain, *, name: str
+    sources: CSources,
+    kernels: Sequence[Path],
+    header_folder: Path,
+    toolchain: Toolchain,
+    *,
+    name: str,
+    num_tensors: int,
+    program: bool = False,
 ) -> Linked:
     """Make `libNAME.so` and `libNAME.a` beside the sources.
 
     Args:
         sources: The generated files, all in one folder.
-        kernels: Object file of the kernels, in the same folder.
+        kernels: Object files of the kernels, in the same folder.
         header_folder: Where `ek_model.h` lies.
         toolchain: What to link for.
         name: Name of the model.
+        num_tensors: Inputs and outputs of the model.
+        program: Whether to link the model as a static program as well.
 
     Returns:
         The libraries.
@@ -68,8 +88,7 @@ def link_model(
     common = ("-O2", "-g0", "-fPIC", "-Werror", "-Wall", "-Wextra")
     zig.cc(*common, "-I", header, "-c", sources.model_c.name, "-o", model_o)
     zig.cc("-g0", "-c", sources.weights_s.name, "-o", weights_o)
-    kernels_o = kernels.rename(folder / f"{name}_kernels.o").name
-    objects = (model_o, kernels_o, weights_o)
+    objects = (model_o, *(path.name for path in kernels), weights_o)
     static = folder / f"lib{name}.a"
     static.unlink(missing_ok=True)
     zig.ar(static.name, objects)
@@ -79,11 +98,14 @@ def link_model(
         zig.cc(
             *_shared_flags(shared.name, sources.exports.name),
             *objects,
+            _packed_object(zig, (*common, "-I", header), name, num_tensors),
             *_libraries(zig, toolchain),
             *("-o", shared.name),
         )
         check_library(read_elf(shared), name=name)
-    return Linked(shared=shared, static=static)
+    if not program:
+        return Linked(shared=shared, static=static)
+    return Linked(shared=shared, static=static, program=_link_program(zig, objects, header, name))
 
 
 def check_library(library: ElfFile, *, name: str) -> None:
@@ -92,14 +114,14 @@ def check_library(library: ElfFile, *, name: str) -> None:
     Raises:
         StageError: It does not.
     """
-    abi = {f"{name}_run", f"{name}_model", "ek_model"}
+    abi = exported_names(name)
     if library.exported != abi:
         raise StageError(
             f"linking lib{name}.so",
             found=f"exported {', '.join(sorted(library.exported))}",
             expected=", ".join(sorted(abi)),
         )
-    foreign = set(library.undefined - LIBC - LIBM - _SUPPORT_LIBRARY)
+    foreign = set(library.undefined - LIBC - LIBM - _LIBC_CALLS - _SUPPORT_LIBRARY)
     # Hooks every shared library may call when the system has them.
     foreign -= {"__cxa_finalize", "__gmon_start__"}
     foreign = {symbol for symbol in foreign if not symbol.startswith("_ITM_")}
@@ -109,6 +131,27 @@ def check_library(library: ElfFile, *, name: str) -> None:
             found=f"calls to {', '.join(sorted(foreign))}",
             expected="functions of libc and libm only",
         )
+
+
+def _packed_object(zig: _Zig, flags: Sequence[str], name: str, num_tensors: int) -> str:
+    """Compile the entry for TVM's runtime, which the library for embedding does without."""
+    named = (
+        f"-DEK_MODEL={name}_model",
+        f"-DEK_ENTRY=__tvm_ffi_{name}_run",
+        f"-DEK_NUM_TENSORS={num_tensors}",
+    )
+    zig.cc(*flags, *named, "-c", "ek_packed.c", "-o", f"{name}_packed.o")
+    return f"{name}_packed.o"
+
+
+def _link_program(zig: _Zig, objects: Sequence[str], header: str, name: str) -> Path:
+    """Link the model with `ek_main.c` and musl: the first time zig builds musl, in minutes."""
+    main_o = f"{name}_main.o"
+    system = zig.static_target
+    zig.cc("-O2", "-g0", "-I", header, "-c", "ek_main.c", "-o", main_o, target=system)
+    flags = ("-static", "-s", "-O2", "-g0", "-Wl,--gc-sections", "-Wl,--build-id=none")
+    zig.cc(*flags, main_o, *objects, "-lm", "-o", name, target=system)
+    return zig.folder / name
 
 
 def _shared_flags(soname: str, exports: str) -> tuple[str, ...]:
@@ -126,8 +169,8 @@ def _shared_flags(soname: str, exports: str) -> tuple[str, ...]:
 
 def _libraries(zig: _Zig, toolchain: Toolchain) -> tuple[str, ...]:
     if not toolchain.is_android:
-        return ("-lm",)
-    stubs = {"libc.so": LIBC | _SUPPORT_LIBRARY, "libm.so": LIBM}
+        return ("-Wl,--as-needed", "-lm", "-lpthread")
+    stubs = {"libc.so": LIBC | _LIBC_CALLS | _SUPPORT_LIBRARY, "libm.so": LIBM}
     for soname, symbols in stubs.items():
         source = zig.folder / f"stub_{soname}.c"
         source.write_text("".join(f"void {symbol}(void) {{}}\n" for symbol in sorted(symbols)))
@@ -153,9 +196,15 @@ class _Zig:
             "LC_ALL": "C",
         }
 
-    def cc(self, *arguments: str) -> None:
+    @property
+    def static_target(self) -> str:
+        """Return the target whose libc can be linked into a program, the same architecture's."""
+        architecture, system, _ = self._target.split("-", 2)
+        return f"{architecture}-{system}-musl{'eabihf' if architecture == 'arm' else ''}"
+
+    def cc(self, *arguments: str, target: str | None = None) -> None:
         """Compile or link."""
-        self._run("cc", "-target", self._target, *arguments)
+        self._run("cc", "-target", target or self._target, *arguments)
 
     def ar(self, archive: str, objects: Sequence[str]) -> None:
         """Make an archive; D: no times, owners or modes inside."""

@@ -5,6 +5,8 @@ runtime. Here `MakePackedAPI` is left out, and its side jobs are done by hand:
 
 - buffer parameters become `void *`, and each kernel returns 0;
 - buffers too big for the stack become further pointers, which the memory plan places;
+- an outermost parallel loop becomes a range of items that the caller gives, as kernels of our own
+  have it, so one small pool of threads serves both;
 - the rest is kept on the stack: without `disable_lower_builtin` TVM takes even 448 bytes from
   `TVMBackendAllocWorkspace`, a call into a runtime that is not there;
 - `device_type` and `device_id` go around the body last, because `StorageRewrite` lifts
@@ -13,14 +15,20 @@ runtime. Here `MakePackedAPI` is left out, and its side jobs are done by hand:
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
 from edgekit.compiler.aot.elf import read_elf
+from edgekit.compiler.aot.outer_loop import rebuild, take_outer_loop
+from edgekit.compiler.aot.passes import passes_of_blocks, passes_of_loops
 from edgekit.core.errors import StageError
 
 if TYPE_CHECKING:
@@ -43,63 +51,115 @@ _COMPILER_SUPPORT = re.compile(r"^__(aeabi_\w+|\w*[sdt]i[34]?|\w*[hsdt]f[a-z0-9]
 
 
 class LoweredKernels(msgspec.Struct, frozen=True, kw_only=True):
-    """Hold one object file and what its functions expect.
+    """Hold object files, one per kernel, and what their functions expect.
 
     Args:
+        objects: The files, in the order of the kernels.
         scratch: Bytes of each further pointer, by kernel, behind the kernel's own parameters.
-        undefined: Names the object needs from libc, libm or the compiler's support library.
+        num_items: Size of the range of those whose outermost loop became one, by kernel.
+        undefined: Names the objects need from libc, libm or the compiler's support library.
     """
 
+    objects: tuple[Path, ...]
     scratch: dict[str, tuple[int, ...]]
+    num_items: dict[str, int]
     undefined: tuple[str, ...]
 
 
 def lower_kernels(
     kernels: Mapping[str, tvm.tirx.PrimFunc],
     llvm_target: tvm.target.Target,
-    object_path: Path,
+    folder: Path,
     *,
     prefix: str,
     on_kernel: Callable[[str], None] = lambda _: None,
 ) -> LoweredKernels:
-    """Write every kernel as `int PREFIX_NAME(void *, ...)` into one object file.
+    """Write every kernel as `int PREFIX_NAME(void *, ...)` into an object file of its own.
+
+    LLVM works on several at once, one per processor: TVM lets go of Python's lock there.
 
     Args:
-        kernels: Kernels by name, of blocks over static shapes.
+        kernels: Kernels by name, of blocks over static shapes, or flat ones with a range of items.
         llvm_target: What to generate code for.
-        object_path: The file to write.
+        folder: Receives the object files.
         prefix: Start of every function name, so that two models can be linked together.
-        on_kernel: Told "kernel 'NAME'" before each is lowered, and "" behind the last.
+        on_kernel: Told the kernel, or those LLVM has in work, whenever one is begun, and "" behind
+            the last.
 
     Returns:
-        The scratch sizes and the names left open.
+        The files, the scratch sizes and the names left open.
 
     Raises:
-        StageError: The object calls something that neither libc nor libm has.
+        StageError: An object calls something that neither libc nor libm has.
     """
     import tvm
 
-    functions: dict[str, tvm.tirx.PrimFunc] = {}
-    scratch: dict[str, tuple[int, ...]] = {}
+    lowered = {}
     for name, kernel in kernels.items():
         on_kernel(f"kernel '{name}'")
-        symbol = f"{prefix}_{name}"
-        lowered = _lower(_with_pointers(kernel, symbol), llvm_target)
-        functions[symbol], scratch[name] = _place_buffers(lowered)
+        lowered[name] = _lower_one(kernel, llvm_target, f"{prefix}_{name}")
+    build_llvm = tvm.get_global_func("target.build.llvm")
+    announced = _Announced(on_kernel)
+
+    def compile_one(name: str) -> Path:
+        path = folder / f"{prefix}_{name}.o"
+        with announced.working_on(name):
+            build_llvm(lowered[name].module, llvm_target).write_to_file(str(path))
+        return path
+
+    with ThreadPoolExecutor(max_workers=len(os.sched_getaffinity(0))) as workers:
+        objects = tuple(workers.map(compile_one, kernels))
     on_kernel("")
-    module = _finalize(tvm.IRModule(functions))
-    built = tvm.get_global_func("target.build.llvm")(module, llvm_target)
-    built.write_to_file(str(object_path))
-    return LoweredKernels(scratch=scratch, undefined=check_symbols(object_path))
+    return LoweredKernels(
+        objects=objects,
+        scratch={name: item.scratch for name, item in lowered.items()},
+        num_items={name: item.num_items for name, item in lowered.items() if item.num_items},
+        undefined=check_symbols(objects),
+    )
 
 
-def check_symbols(object_path: Path) -> tuple[str, ...]:
-    """Return the names an object file leaves open, all of them from libc or libm.
+class _Lowered(NamedTuple):
+    module: tvm.IRModule
+    scratch: tuple[int, ...]
+    num_items: int
+
+
+class _Announced:
+    """Keep the kernels in work and tell them: whatever ends the process is one of these."""
+
+    def __init__(self, on_kernel: Callable[[str], None]) -> None:
+        self._on_kernel = on_kernel
+        self._names: dict[str, None] = {}
+        self._lock = threading.Lock()
+
+    @contextlib.contextmanager
+    def working_on(self, name: str) -> Iterator[None]:
+        with self._lock:
+            self._names[name] = None
+            self._on_kernel("LLVM, " + ", ".join(f"kernel '{each}'" for each in self._names))
+        yield
+        with self._lock:
+            del self._names[name]
+
+
+def _lower_one(kernel: tvm.tirx.PrimFunc, llvm_target: tvm.target.Target, symbol: str) -> _Lowered:
+    import tvm
+
+    lowered, num_items = _lower(_with_pointers(kernel, symbol), llvm_target), 0
+    ranged = take_outer_loop(lowered)
+    if ranged is not None:
+        lowered, num_items = ranged
+    function, scratch = _place_buffers(lowered)
+    return _Lowered(_finalize(tvm.IRModule({symbol: function})), scratch, num_items)
+
+
+def check_symbols(objects: Iterable[Path]) -> tuple[str, ...]:
+    """Return the names that object files leave open, all of them from libc or libm.
 
     Raises:
-        StageError: It needs something else, such as a function of TVM's runtime.
+        StageError: One needs something else, such as a function of TVM's runtime.
     """
-    undefined = read_elf(object_path).undefined
+    undefined = set().union(*(read_elf(path).undefined for path in objects))
     foreign = sorted(
         name
         for name in undefined - LIBC - LIBM
@@ -129,58 +189,32 @@ def _with_pointers(kernel: tvm.tirx.PrimFunc, symbol: str) -> tvm.tirx.PrimFunc:
     import tvm
     from tvm import tirx
 
-    pointers = [
-        tirx.Var(buffer.name, tvm.ir.PointerType(buffer.ty.dtype, "global"))
-        for buffer in kernel.params
-    ]
-    declared = [
-        tirx.DeclBuffer(buffer, data=pointer)
-        for buffer, pointer in zip(kernel.params, pointers, strict=True)
-    ]
+    # Scalars, such as the range of items of a kernel of our own, stay what they are.
+    buffers = [param for param in kernel.params if not isinstance(param.ty, tvm.ir.PrimType)]
+    pointers = {
+        buffer: tirx.Var(buffer.name, tvm.ir.PointerType(buffer.ty.dtype, "global"))
+        for buffer in buffers
+    }
+    params = [pointers.get(param, param) for param in kernel.params]
+    declared = [tirx.DeclBuffer(buffer, data=pointers[buffer]) for buffer in buffers]
     # The value is what lets a failed parallel launch leave a kernel; today it is always 0.
     body = tirx.SeqStmt([*declared, kernel.body, tirx.Return(tirx.IntImm("int32", 0))])
-    function = tirx.PrimFunc(pointers, body, tvm.ir.PrimType("int32"), kernel.attrs)
+    function = tirx.PrimFunc(params, body, tvm.ir.PrimType("int32"), kernel.attrs)
     return function.with_attr("global_symbol", symbol)
 
 
 def _lower(function: tvm.tirx.PrimFunc, llvm_target: tvm.target.Target) -> tvm.tirx.PrimFunc:
     """Run the CPU's share of the stock pipeline up to where `MakePackedAPI` would come."""
     import tvm
-    from tvm import s_tir, tirx
+    from tvm import tirx
 
-    blocks, plain = s_tir.transform, tirx.transform
-    passes = [
-        plain.BindTarget(llvm_target.with_host(llvm_target)),
-        blocks.CanonicalizeLoop(),
-        blocks.LowerInitBlock(),
-        blocks.PlanAndUpdateBufferAllocationLocation(),
-        blocks.ConvertBlocksToOpaque(),
-        blocks.CompactBufferAllocation(),
-        blocks.LowerMatchBuffer(),
-        blocks.StmtSimplify(),
-        blocks.AnnotateIrregularLoop(),
-        blocks.LowerOpaqueBlock(),
-        plain.FlattenBuffer(),
-        plain.BF16ComputeLegalize(),
-        plain.NarrowDataType(32),
-        blocks.LoopPartition(),
-        plain.VectorizeLoop(True),
-        plain.StorageRewrite(),
-        blocks.HoistIfThenElse(),
-        plain.UnrollLoop(),
-        blocks.RenormalizeSplitPattern(),
-        plain.StmtSimplify(),
-        plain.RemoveNoOp(),
-        blocks.RewriteUnsafeSelect(),
-        plain.CommonSubexprElim(),
-        plain.FP8ComputeLegalize(),
-        plain.VerifyMemory(),
-        plain.AnnotateEntryFunc(),
-        plain.FP8StorageLegalize(),
-        plain.BF16StorageLegalize(),
-    ]
+    bind = tirx.transform.BindTarget(llvm_target.with_host(llvm_target))
+    # A kernel of our own, which says its items, is flat already: half of the passes find nothing
+    # to do there and take most of the time.
+    is_flat = any(isinstance(param.ty, tvm.ir.PrimType) for param in function.params)
+    passes = passes_of_loops() if is_flat else passes_of_blocks()
     symbol = function.attrs["global_symbol"]
-    module = tvm.ir.transform.Sequential(passes)(tvm.IRModule({symbol: function}))
+    module = tvm.ir.transform.Sequential([bind, *passes])(tvm.IRModule({symbol: function}))
     return module[symbol]
 
 
@@ -195,6 +229,10 @@ def _place_buffers(
     params = list(function.params)
 
     def place(statement: tvm.tirx.Stmt) -> tvm.tirx.Stmt:
+        if isinstance(statement, tirx.For) and statement.kind == tirx.ForKind.PARALLEL:
+            # A parallel loop inside would call TVM's runtime.
+            loop = statement
+            return tirx.For(loop.loop_var, loop.min, loop.extent, tirx.ForKind.SERIAL, loop.body)
         if not isinstance(statement, tirx.AllocBuffer):
             return statement
         kind = statement.buffer.ty
@@ -207,43 +245,10 @@ def _place_buffers(
         params.append(pointer)
         return tirx.DeclBuffer(statement.buffer, data=pointer)
 
-    body = _rebuild(function.body, place)
+    body = rebuild(function.body, place)
     for key, value in (("device_type", 1), ("device_id", 0)):
         body = tirx.AttrStmt("default", key, tirx.IntImm("int32", value), body)
     return tirx.PrimFunc(params, body, function.ret_type, function.attrs), tuple(sizes)
-
-
-def _rebuild(
-    statement: tvm.tirx.Stmt, change: Callable[[tvm.tirx.Stmt], tvm.tirx.Stmt]
-) -> tvm.tirx.Stmt:
-    """Rebuild a statement bottom-up: TVM 0.27 has no statement mutator in Python."""
-    from tvm import tirx
-
-    if isinstance(statement, tirx.SeqStmt):
-        parts = [_rebuild(part, change) for part in statement.seq]
-        return change(tirx.SeqStmt(parts))
-    if isinstance(statement, tirx.For):
-        loop = statement
-        body = _rebuild(loop.body, change)
-        rebuilt = tirx.For(
-            *(loop.loop_var, loop.min, loop.extent, loop.kind, body),
-            *(loop.thread_binding, loop.annotations, loop.step),
-        )
-        return change(rebuilt)
-    if isinstance(statement, tirx.While):
-        return change(tirx.While(statement.condition, _rebuild(statement.body, change)))
-    if isinstance(statement, tirx.AttrStmt):
-        body = _rebuild(statement.body, change)
-        return change(tirx.AttrStmt(statement.node, statement.attr_key, statement.value, body))
-    if isinstance(statement, tirx.IfThenElse):
-        then = _rebuild(statement.then_case, change)
-        other = statement.else_case
-        return change(
-            tirx.IfThenElse(
-                statement.condition, then, _rebuild(other, change) if other is not None else None
-            )
-        )
-    return change(statement)
 
 
 def _finalize(module: tvm.IRModule) -> tvm.IRModule:

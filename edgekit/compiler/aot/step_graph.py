@@ -1,21 +1,15 @@
-"""Read a lowered Relax module as what a C library needs: steps, tensors, constants.
-
-After fusion `main` is a straight line of kernel calls. A `reshape` moves nothing and becomes
-another name for its input, a tuple is taken apart, and everything else that could still be there
-(a loop, a call into TVM's runtime) is refused by name.
-"""
+"""A compiled model as steps: which kernel is called with which pieces of memory, in which order."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from edgekit.compiler.aot.lowering import num_bytes
 from edgekit.compiler.aot.memory_plan import align
-from edgekit.core.errors import InputError
+from edgekit.compiler.engine_build import StepFacts
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,18 +29,20 @@ class Value(msgspec.Struct, frozen=True):
     index: int
 
 
-class Step(msgspec.Struct, frozen=True):
+class Step(msgspec.Struct, frozen=True, kw_only=True):
     """Call one kernel.
 
     Args:
         kernel: Its name.
-        reads: Its operands.
+        reads: Its operands and constants.
         writes: Its results.
+        facts: What it is, for people.
     """
 
     kernel: str
     reads: tuple[Value, ...]
     writes: tuple[Value, ...]
+    facts: StepFacts
 
 
 class Copy(msgspec.Struct, frozen=True):
@@ -57,6 +53,22 @@ class Copy(msgspec.Struct, frozen=True):
     size: int
 
 
+class StepKernel(msgspec.Struct, frozen=True, eq=False, kw_only=True):
+    """Hold one function and how it may be called.
+
+    Args:
+        function: Over buffers, scratch and the range of items as `kernels.kernel.Kernel` says; or
+            over buffers alone.
+        num_items: Size of the range; 0 for a function without one, which `lower_kernels` may turn
+            into one whose outermost loop is the range.
+        scratch_bytes: Of one thread, in the parameter before the range.
+    """
+
+    function: tvm.tirx.PrimFunc
+    num_items: int = 0
+    scratch_bytes: int = 0
+
+
 class StepGraph(msgspec.Struct, frozen=True, kw_only=True):
     """Hold a whole model.
 
@@ -65,126 +77,109 @@ class StepGraph(msgspec.Struct, frozen=True, kw_only=True):
         copies: Done after the steps: outputs that are inputs, constants or other outputs.
         tensor_bytes: Size of every workspace tensor, by index.
         weights: Constants, each aligned, equal ones once.
+        kernels: Functions by name, equal ones once.
     """
 
     steps: tuple[Step, ...]
     copies: tuple[Copy, ...]
     tensor_bytes: tuple[int, ...]
     weights: bytes
+    kernels: Mapping[str, StepKernel]
 
 
-class _Reader:
-    """Build a `StepGraph` binding by binding."""
+class StepGraphBuilder:
+    """Collect steps, constants and kernels; equal constants and equal kernels become one."""
 
     def __init__(self) -> None:
-        self.steps: list[Step] = []
-        self.tensor_bytes: list[int] = []
-        self.weights = bytearray()
+        self._steps: list[Step] = []
+        self._tensor_bytes: list[int] = []
+        self._weights = bytearray()
         self._offsets: dict[bytes, int] = {}
-        self._values: dict[tvm.relax.Var, tuple[Value, ...]] = {}
+        self._kernels: dict[str, StepKernel] = {}
+        self._by_hash: dict[int, list[str]] = {}
 
-    def bind_inputs(self, params: Iterable[tvm.relax.Var]) -> None:
-        for index, param in enumerate(params):
-            self._values[param] = (Value("input", index),)
+    def tensor(self, size: int) -> Value:
+        """Return a new piece of the workspace of `size` bytes."""
+        self._tensor_bytes.append(size)
+        return Value("workspace", len(self._tensor_bytes) - 1)
 
-    def bind(self, variable: tvm.relax.Var, value: tvm.relax.Expr) -> None:
-        from tvm import relax
+    def size_of(self, value: Value) -> int:
+        """Return the bytes of a piece of the workspace."""
+        return self._tensor_bytes[value.index]
 
-        name = getattr(getattr(value, "op", None), "name", "")
-        if isinstance(value, relax.Call) and name == "relax.call_tir":
-            self._values[variable] = self._call(variable, value)
-        elif isinstance(value, relax.Call) and name == "relax.reshape":
-            self._values[variable] = self.read(value.args[0])
-        elif isinstance(value, relax.Call):
-            raise _unsupported(f"operator '{name or value.op}'")
-        else:
-            self._values[variable] = self.read(value)
-
-    def read(self, value: tvm.relax.Expr) -> tuple[Value, ...]:
-        import tvm
-        from tvm import relax
-
-        if isinstance(value, tvm.ir.GenericConst):
-            return (self._constant(value.value.numpy()),)
-        if isinstance(value, relax.Tuple):
-            return tuple(part for field in value.fields for part in self.read(field))
-        if isinstance(value, relax.TupleGetItem):
-            return (self.read(value.tuple_value)[value.index],)
-        if isinstance(value, relax.Var) and value in self._values:
-            return self._values[value]
-        raise _unsupported(f"a {type(value).__name__} as operand")
-
-    def _call(self, variable: tvm.relax.Var, call: tvm.relax.Call) -> tuple[Value, ...]:
-        kernel = str(call.args[0].name_hint)
-        if len(call.args) > 2:
-            raise _unsupported(f"run-time shapes in '{kernel}'")
-        fields = getattr(variable.ty, "fields", None)
-        writes = tuple(self._tensor(kind) for kind in (fields or [variable.ty]))
-        self.steps.append(Step(kernel, self.read(call.args[1]), writes))
-        return writes
-
-    def _tensor(self, kind: tvm.relax.TensorType) -> Value:
-        self.tensor_bytes.append(num_bytes(kind.shape, kind.dtype.dtype))
-        return Value("workspace", len(self.tensor_bytes) - 1)
-
-    def _constant(self, array: np.ndarray) -> Value:
+    def constant(self, array: np.ndarray) -> Value:
+        """Return read-only data that holds the bytes of an array."""
         data = array.tobytes()
         key = hashlib.sha256(data).digest()
         if key not in self._offsets:
-            self.weights.extend(bytes(align(len(self.weights)) - len(self.weights)))
-            self._offsets[key] = len(self.weights)
-            self.weights.extend(data)
+            self._weights.extend(bytes(align(len(self._weights)) - len(self._weights)))
+            self._offsets[key] = len(self._weights)
+            self._weights.extend(data)
         return Value("weights", self._offsets[key])
 
+    def kernel(self, kernel: StepKernel, name: str) -> str:
+        """Return the name of a kernel equal to this one; a new one is `name`, or `name_2`, ..."""
+        import tvm_ffi
 
-def read_steps(module: tvm.IRModule) -> StepGraph:
-    """Read `main` of a lowered module.
+        key = hash((tvm_ffi.structural_hash(kernel.function), kernel.num_items))
+        for known in self._by_hash.get(key, []):
+            if _are_equal(self._kernels[known], kernel):
+                return known
+        unique, number = name, 1
+        while unique in self._kernels:
+            number += 1
+            unique = f"{name}_{number}"
+        self._kernels[unique] = kernel
+        self._by_hash.setdefault(key, []).append(unique)
+        return unique
 
-    Args:
-        module: Relax `main` that calls kernels, and the kernels.
+    def step(
+        self, kernel: str, reads: Iterable[Value], writes: Iterable[Value], facts: StepFacts
+    ) -> None:
+        """Append a call of a kernel."""
+        self._steps.append(
+            Step(kernel=kernel, reads=tuple(reads), writes=tuple(writes), facts=facts)
+        )
 
-    Returns:
-        The steps, with results written to the outputs directly wherever a kernel makes them.
+    def finished(self, results: Sequence[tuple[Value, int]]) -> StepGraph:
+        """Return the graph.
 
-    Raises:
-        InputError: Something in `main` is no kernel call.
-    """
-    main = module["main"]
-    reader = _Reader()
-    reader.bind_inputs(main.params)
-    for block in main.body.blocks:
-        for binding in block.bindings:
-            reader.bind(binding.var, binding.value)
-    results = reader.read(main.body.body)
-    kinds = getattr(main.body.body.ty, "fields", None) or [main.body.body.ty]
-    sizes = [num_bytes(kind.shape, kind.dtype.dtype) for kind in kinds]
-    direct: dict[Value, Value] = {}
-    copies = []
-    for index, (result, size) in enumerate(zip(results, sizes, strict=True)):
-        if result.place == "workspace" and result not in direct:
-            direct[result] = Value("output", index)
-        else:
-            copies.append(Copy(direct.get(result, result), index, size))
-    return StepGraph(
-        steps=tuple(_redirect(step, direct) for step in reader.steps),
-        copies=tuple(copies),
-        tensor_bytes=tuple(reader.tensor_bytes),
-        weights=bytes(reader.weights),
-    )
+        Args:
+            results: For each output of the model where its value is and how many bytes it has.
+
+        Returns:
+            The steps, with results written to the outputs directly wherever a kernel makes them.
+        """
+        direct: dict[Value, Value] = {}
+        copies = []
+        for index, (result, size) in enumerate(results):
+            is_whole = result.place == "workspace" and self._tensor_bytes[result.index] == size
+            if is_whole and result not in direct:
+                direct[result] = Value("output", index)
+            else:
+                copies.append(Copy(direct.get(result, result), index, size))
+        return StepGraph(
+            steps=tuple(_redirect(step, direct) for step in self._steps),
+            copies=tuple(copies),
+            tensor_bytes=tuple(self._tensor_bytes),
+            weights=bytes(self._weights),
+            kernels=dict(self._kernels),
+        )
 
 
-def _unsupported(found: str) -> InputError:
-    return InputError(
-        "turning the model into kernel calls",
-        found=found,
-        expected="operators with fixed shapes that compute without a runtime",
-        hint="The tvm engine cannot run this model; engine onnxruntime may",
+def _are_equal(first: StepKernel, second: StepKernel) -> bool:
+    import tvm_ffi
+
+    return (
+        first.num_items == second.num_items
+        and first.scratch_bytes == second.scratch_bytes
+        and bool(tvm_ffi.structural_equal(first.function, second.function))
     )
 
 
 def _redirect(step: Step, places: dict[Value, Value]) -> Step:
-    return Step(
-        step.kernel,
-        tuple(places.get(value, value) for value in step.reads),
-        tuple(places.get(value, value) for value in step.writes),
+    return msgspec.structs.replace(
+        step,
+        reads=tuple(places.get(value, value) for value in step.reads),
+        writes=tuple(places.get(value, value) for value in step.writes),
     )

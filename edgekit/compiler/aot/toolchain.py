@@ -18,6 +18,7 @@ _ZIG_ARCH = {"x86_64": "x86_64", "aarch64": "aarch64", "armv7": "arm"}
 _LLVM_ARCH = {"x86_64": "x86_64", "aarch64": "aarch64", "armv7": "armv7"}
 _OLDEST_GLIBC = {"x86_64": "2.17", "aarch64": "2.17", "armv7": "2.17"}
 _ARMV7_FEATURES = ("neon", "vfp4")
+_AARCH64_NAMES = {"fp16": "fullfp16"}  # LLVM's word where it is another one on 64-bit Arm
 
 
 class Toolchain(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,7 +87,8 @@ def _system(target: Target) -> str:
 
 
 def _llvm(target: Target, triple: str) -> dict[str, Any]:
-    features = [f"+{feature}" for feature in sorted(target.cpu.features)]
+    names = _AARCH64_NAMES if target.cpu.isa == "aarch64" else {}
+    features = [f"+{names.get(feature, feature)}" for feature in sorted(target.cpu.features)]
     described: dict[str, Any] = {"kind": "llvm", "mtriple": triple, "num-cores": 1}
     if target.cpu.isa == "armv7":
         described["mfloat-abi"] = "softfp" if "android" in triple else "hard"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from edgekit.core.options import Meta, Options
 
@@ -22,6 +22,21 @@ class Tvm(Options, frozen=True):
         str, Meta(pattern="^[A-Za-z_][A-Za-z0-9_]*$", description="Prefix of the C symbols")
     ] = "model"
     static_library: Annotated[bool, Meta(description="Also keep libNAME.a, for embedding")] = True
+    static_program: Annotated[
+        bool, Meta(description="Also link the model as a program of its own, named like it")
+    ] = False
+    max_threads: Annotated[int, Meta(ge=1, le=64, description="Threads a run may use")] = 8
+    winograd: Annotated[
+        Literal["auto", "off", "f2", "f4"],
+        Meta(description="Fast float convolutions: quicker, larger"),
+    ] = "auto"
+    size_limit_mib: (
+        Annotated[float, Meta(gt=0, description="What the library may take: auto keeps to it")]
+        | None
+    ) = None
+    tile_candidate: Annotated[
+        int, Meta(ge=0, description="Which tile of the analytic order; for `edgekit tune`")
+    ] = 0
     timeout_s: Annotated[int, Meta(ge=1, description="Seconds the compiler may take")] = 1800
     memory_limit_mib: Annotated[
         int, Meta(ge=1024, description="Address space the compiler may take")
@@ -56,6 +71,11 @@ class Tvm(Options, frozen=True):
             target=target,
             name=self.name,
             static_library=self.static_library,
+            static_program=self.static_program,
+            max_threads=self.max_threads,
+            winograd=self.winograd,
+            size_limit_mib=self.size_limit_mib,
+            tile_candidate=self.tile_candidate,
             memory_limit_mib=self.memory_limit_mib,
         )
         build = compile_in_child(job, timeout_s=self.timeout_s, progress=progress)

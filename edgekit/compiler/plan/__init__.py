@@ -1,0 +1,1 @@
+"""Planning: where a network's tensors lie in memory, and which kernel runs which operator."""
