@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 from edgekit.core.errors import InputError, near
+from edgekit.core.files import write_json
 from edgekit.core.places import cache_folder
 from edgekit.core.progress import NullProgress, Progress
 from edgekit.core.report import BuildReport, EngineReport
-from edgekit.core.target import Target, host_cpu
+from edgekit.core.target import Target, host_cpu, load_target, tile_file
 from edgekit.devices.cpu import runs_here
+from edgekit.pipeline.provenance import provenance
 from edgekit.pipeline.race import select_engine
 from edgekit.pipeline.verify import OpenBundle, open_bundle
 
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edgekit.data.portable import Preprocessing
+    from edgekit.evaluation.tuning import TuneSettings, Tuning
 
     Array = NDArray[Any]
 
@@ -134,6 +137,7 @@ def profile_bundle(
     runner: str | None,
     num_runs: int,
     num_threads: int,
+    per_layer: bool = False,
     progress: Progress | None = None,
 ) -> BuildReport:
     """Measure the engines of a bundle again: parity on its golden inputs, time, memory.
@@ -143,6 +147,7 @@ def profile_bundle(
         runner: Runner URI; None for the target's own.
         num_runs: Counted runs.
         num_threads: Threads of the engines.
+        per_layer: Whether to measure each step of the engines as well.
         progress: Who listens.
 
     Returns:
@@ -165,7 +170,9 @@ def profile_bundle(
             target=target,
             runner=runner or target.runner,
             cache_dir=cache_folder(),
-            settings=MeasureSettings(num_runs=num_runs, num_threads=num_threads, num_images=0),
+            settings=MeasureSettings(
+                num_runs=num_runs, num_threads=num_threads, num_images=0, per_layer=per_layer
+            ),
             samples=gather_samples(opened.folder, None, 0),
             metric=None,
             scratch=Path(scratch),
@@ -182,6 +189,58 @@ def profile_bundle(
             verdicts=(),
             output=str(bundle),
         )
+
+
+def tune_model(
+    model: Path,
+    *,
+    target: str,
+    runner: str | None,
+    settings: TuneSettings,
+    progress: Progress | None = None,
+) -> tuple[Tuning, Path]:
+    """Measure kernel tiles for a model and write them to targets/tiles/NAME.json in this folder.
+
+    Args:
+        model: An ONNX file, or a folder or `.tar` of a bundle.
+        target: Name of the target.
+        runner: Runner URI; None for the target's own.
+        settings: How much to measure.
+        progress: Who listens.
+
+    Returns:
+        What was found and the file it was written to.
+
+    Raises:
+        InputError: The model cannot be compiled, or the target has no runner.
+        DeviceError: The device cannot be used.
+    """
+    from edgekit.evaluation.tuning import tune
+
+    chosen = load_target(target)
+    uri = runner or chosen.runner
+    if uri == "none":
+        raise InputError(
+            f"tuning for {chosen.name}", found="no runner", hint="Name one with --runner URI"
+        )
+    with contextlib.ExitStack() as stack:
+        scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="edgekit-tune-"))
+        if model.suffix != ".onnx":
+            model = stack.enter_context(open_bundle(model)).folder / "model.onnx"
+        tuning = tune(
+            model,
+            chosen,
+            runner=uri,
+            cache_dir=cache_folder(),
+            compiler=provenance(["edgekit.compiler.child"]).source,
+            settings=settings,
+            scratch=Path(scratch),
+            progress=progress or NullProgress(),
+        )
+    path = tile_file(chosen.name, Path("targets"))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, tuning.table)
+    return tuning, path
 
 
 def _with_accuracy(

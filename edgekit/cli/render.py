@@ -16,6 +16,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from edgekit.core.report import BuildReport
     from edgekit.devices.session import Check
+    from edgekit.evaluation.tuning import Tuning
     from edgekit.pipeline.build import BuildRequest
     from edgekit.pipeline.catalog import EntryHelp
     from edgekit.pipeline.compare import Comparison
@@ -105,6 +106,26 @@ def show_comparison(comparison: Comparison, form: str) -> None:
         click.echo(comparison_markdown(comparison))
     else:
         render_comparison(comparison, Console())
+
+
+def show_tuning(tuning: Tuning, path: Path, *, as_json: bool) -> None:
+    """Print what tuning found, the layers that gained most first."""
+    if as_json:
+        show_json({"file": str(path), **msgspec.to_builtins(tuning)})
+        return
+    unit = tuning.table.unit
+    table = _table(
+        f"{tuning.table.target} on {tuning.table.device}",
+        ("gain", unit, "tile", "analytic tile", "layer"),
+    )
+    for layer in sorted(tuning.layers, key=lambda layer: -layer.gain):
+        cells = (f"{layer.gain:.2f}x", f"{layer.cost:,.1f}", layer.tile, layer.analytic)
+        table.add_row(*cells, layer.layer)
+    console = Console()
+    console.print(table)
+    for reason in tuning.failed:
+        console.print(f"not measured: {reason}", markup=False, highlight=False)
+    console.print(f"layers with a choice run {tuning.gain:.2f}x as fast; written to {path}")
 
 
 def show_names(names: Mapping[str, str | None], *, as_json: bool, title: str) -> None:

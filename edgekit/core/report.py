@@ -48,6 +48,30 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True):
     num_threads: int
 
 
+class StepCost(msgspec.Struct, frozen=True, kw_only=True):
+    """Report what one step of an engine cost, as a share of all steps.
+
+    Args:
+        name: The step, or the node of an ONNX graph.
+        nodes: ONNX nodes it stands for.
+        kind: Kernel, or operator type.
+        dtype: `int8` for integer operators.
+        share: Of the whole run, 0 to 1.
+        us: Microseconds; None where time means nothing.
+        instructions: Executed instructions; None where they were not counted.
+        macs: Multiply-adds, 0 where it has none.
+    """
+
+    name: str
+    nodes: tuple[str, ...] = ()
+    kind: str = ""
+    dtype: str = ""
+    share: float = 0.0
+    us: float | None = None
+    instructions: float | None = None
+    macs: int = 0
+
+
 class EngineReport(msgspec.Struct, frozen=True, kw_only=True):
     """Report one engine of the race on one device."""
 
@@ -65,6 +89,7 @@ class EngineReport(msgspec.Struct, frozen=True, kw_only=True):
     peak_rss_mib: float | None = None
     first_run_ms: float | None = None
     selected: bool = False
+    steps: tuple[StepCost, ...] = ()
 
 
 class Mismatch(msgspec.Struct, frozen=True, kw_only=True):

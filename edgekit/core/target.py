@@ -9,14 +9,16 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from edgekit.core.assets import find_asset
+from edgekit.core.assets import asset_folders, find_asset
 from edgekit.core.errors import InputError
+from edgekit.core.files import read_json
 from edgekit.core.options import Meta, Options
 from edgekit.core.schema import resolve_document
 from edgekit.core.yaml_file import Document, load_yaml
 
 Isa = Literal["x86_64", "aarch64", "armv7"]
 _PROC_CPUINFO = Path("/proc/cpuinfo")
+_CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 _X86_FEATURES = {
     "sse4_2": "sse4.2",
     "avx": "avx",
@@ -61,6 +63,25 @@ class Os(Options, frozen=True, kw_only=True):
     api_level: Annotated[int, Meta(ge=21, le=99, description="Android API level")] | None = None
 
 
+class TileTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Hold what `edgekit tune` measured; written to targets/tiles/NAME.json.
+
+    Args:
+        target: Name of the target.
+        device: What it was measured on.
+        unit: What was minimised: `us`, or `instructions` in an emulator.
+        tiles: The best tile of each layer's key.
+        gains: How much faster than the analytic choice each of them is, as a ratio.
+    """
+
+    target: str
+    device: str
+    unit: Literal["us", "instructions"]
+    tiles: dict[str, str]
+    gains: dict[str, float]
+    schema: Literal[1] = 1
+
+
 class Target(Options, frozen=True, kw_only=True):
     """Describe one kind of device; read from targets/NAME.yaml."""
 
@@ -74,6 +95,9 @@ class Target(Options, frozen=True, kw_only=True):
         tuple[str, ...], Meta(min_length=1, description="In order of preference, untimed")
     ] = ("tvm", "onnxruntime")
     runner: Annotated[str, Meta(description="Runner URI when none is named, or none")] = "none"
+    tiles: Annotated[dict[str, str], Meta(description="Measured kernel tiles, by layer")] = (
+        msgspec.field(default_factory=dict)
+    )
 
     @property
     def simd_bytes(self) -> int:
@@ -103,8 +127,25 @@ def load_target(name: str) -> Target:
         value["cpu"] = host_cpu()
         if host_cpu().isa == "aarch64" and value.get("os") == {"triple": "x86_64-linux-gnu"}:
             value["os"] = {"triple": "aarch64-linux-gnu"}
+    if "tiles" not in value:
+        value["tiles"] = _measured_tiles(path)
     document = document._replace(value=value)
     return resolve_document(document, Target, name=path.stem)
+
+
+def tile_file(name: str, folder: Path) -> Path:
+    """Return where the measured tiles of a target lie: `tiles/NAME.json` beside its file."""
+    return folder / "tiles" / f"{name}.json"
+
+
+def _measured_tiles(path: Path) -> dict[str, str]:
+    """Read the tiles measured for a target: the user's own before those that are shipped."""
+    folders = (path.parent, *asset_folders("targets"))
+    for folder in folders:
+        file = tile_file(path.stem, folder)
+        if file.is_file():
+            return read_json(file, TileTable).tiles
+    return {}
 
 
 def check_version(document: Document) -> dict[str, object]:
@@ -133,7 +174,13 @@ def host_cpu() -> Cpu:
     flags = fields.get("flags", fields.get("features", "")).split()
     names = _X86_FEATURES if isa == "x86_64" else _ARM_FEATURES
     features = tuple(llvm for flag, llvm in names.items() if flag in flags)
-    return Cpu(isa=isa, core=_host_core(isa, features), cores=_num_cores(), features=features)
+    return Cpu(
+        isa=isa,
+        core=_host_core(isa, features),
+        cores=_num_cores(),
+        features=features,
+        caches_kib=_host_caches(),
+    )
 
 
 def cpu_model() -> str:
@@ -159,6 +206,22 @@ def _num_cores() -> int:
     import os
 
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+
+
+def _host_caches() -> dict[str, int]:
+    """Read the data caches of one core in KiB; empty where the system does not tell."""
+    found = {}
+    for folder in sorted(_CACHES.glob("index*")):
+        try:
+            level, kind, size = (
+                (folder / name).read_text(encoding="ascii").strip()
+                for name in ("level", "type", "size")
+            )
+        except OSError:
+            continue
+        if kind != "Instruction" and size.endswith("K") and size[:-1].isdigit():
+            found["l1d" if level == "1" else f"l{level}"] = int(size[:-1])
+    return found
 
 
 def _cpuinfo() -> dict[str, str]:

@@ -98,6 +98,7 @@ class CompiledLibrary:
         self._workspace = _aligned(max(1, self._model.workspace_bytes))
         self._in = [_buffer(tensor) for tensor in self.inputs]
         self._out = [_buffer(tensor) for tensor in self.outputs]
+        self._arguments = (_pointers(self._in), _pointers(self._out), self._workspace.ctypes.data)
 
     def set_threads(self, wanted: int) -> int:
         """Ask for a number of threads and return the number in force."""
@@ -119,6 +120,12 @@ class CompiledLibrary:
             InputError: A shape or type does not fit; the library itself checks nothing.
             RuntimeError: The library reports failure.
         """
+        self.load(inputs)
+        self.run()
+        return self.results()
+
+    def load(self, inputs: Mapping[str, NDArray[np.generic]]) -> None:
+        """Copy one sample to where the next `run` reads it; see `run_one` for what is refused."""
         for tensor, buffer in zip(self.inputs, self._in, strict=True):
             value = inputs[tensor.name]
             if value.shape != tensor.shape or value.dtype.name != tensor.dtype:
@@ -128,11 +135,19 @@ class CompiledLibrary:
                     expected=f"{tensor.dtype} {list(tensor.shape)}",
                 )
             buffer[...] = value
-        status = self._model.run(
-            _pointers(self._in), _pointers(self._out), self._workspace.ctypes.data
-        )
+
+    def run(self) -> None:
+        """Run the loaded sample; nothing is copied, so that a caller can time it.
+
+        Raises:
+            RuntimeError: The library reports failure.
+        """
+        status = self._model.run(*self._arguments)
         if status:
             raise RuntimeError(f"the compiled model returned {status}")
+
+    def results(self) -> dict[str, NDArray[np.generic]]:
+        """Return fresh copies of the last run's outputs by name."""
         return {t.name: out.copy() for t, out in zip(self.outputs, self._out, strict=True)}
 
 

@@ -28,6 +28,7 @@ from edgekit.evaluation.engine_fault import locate_engine_fault
 from edgekit.evaluation.golden import Golden, read_golden
 from edgekit.evaluation.inputs import fit_inputs
 from edgekit.evaluation.parity import Tolerance, require_parity
+from edgekit.evaluation.step_costs import measure_steps
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -53,6 +54,7 @@ class MeasureSettings(msgspec.Struct, frozen=True, kw_only=True):
     num_threads: int = 1
     num_images: int = 500
     allow_code: bool = False
+    per_layer: bool = False
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -192,7 +194,10 @@ def measure_engines(
                 progress=progress,
             )
             judge = _Judge(samples, tolerance, metric, settings, locate)
-            reports.append(judge.report(build, place, result, outputs, info))
+            report = judge.report(build, place, result, outputs, info)
+            if settings.per_layer and job.num_runs:
+                report = msgspec.structs.replace(report, steps=measure_steps(session, job, build))
+            reports.append(report)
             mismatches += judge.mismatches(build.engine, host.get(build.engine), outputs)
             warnings += [f"{build.engine}: {text}" for text in doubts(result.times_us)]
     return Outcome(

@@ -98,7 +98,7 @@ def make_plan(
     data = _data(recipe)
     runner = runner or target.runner
     threads = num_threads or host_cpu().cores
-    chain = _chain(recipe, until)
+    chain = _chain(_within_budget(recipe, target), until)
     _check_chain(recipe, chain, data)
     planned: list[PlannedStage] = []
     for label, stage, kind in chain:
@@ -157,6 +157,16 @@ def nearest_entry(parts: KeyParts, entries: tuple[Entry, ...]) -> tuple[Entry, t
         if entry.parts.stage == parts.stage
     ]
     return min(rows, key=lambda row: (len(row[1]), row[0].key), default=None)
+
+
+def _within_budget(recipe: Recipe, target: Target) -> Recipe:
+    """Hand the budget's size to the stages that can trade size against speed."""
+    limit = recipe.budget_for(target.name).size_mib
+    stages = tuple(
+        stage.with_budget(limit) if hasattr(stage, "with_budget") else stage
+        for stage in recipe.stages
+    )
+    return msgspec.structs.replace(recipe, stages=stages)
 
 
 def _data(recipe: Recipe) -> Data | None:

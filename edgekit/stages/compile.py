@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 import msgspec
 
-from edgekit.core.errors import InputError, StageError, near
+from edgekit.core.errors import StageError
 from edgekit.core.metric import Metric
 from edgekit.core.model import ModelHandle, ModelKind
-from edgekit.core.options import Meta, Options
+from edgekit.core.options import Meta, Options, variant
 from edgekit.core.registry import registry
 from edgekit.core.stage import StageContext, StageResult
 from edgekit.core.target import Target, load_target
@@ -30,10 +30,24 @@ class Compile(Options, frozen=True, kw_only=True):
 
     accepts: ClassVar[frozenset[ModelKind]] = frozenset({ModelKind.ONNX})
     version: ClassVar[int] = 1
-    reads: ClassVar[tuple[str, ...]] = ("cpu", "dtypes", "engines", "name", "os")
+    reads: ClassVar[tuple[str, ...]] = ("cpu", "dtypes", "engines", "name", "os", "tiles")
 
     engines: (
-        Annotated[tuple[str, ...], Meta(min_length=1, description="Default: the target's engines")]
+        Annotated[
+            tuple[Annotated[Options, variant("engines")], ...],
+            Meta(min_length=1, description="Default: the target's engines"),
+        ]
+        | None
+    ) = None
+    winograd: (
+        Annotated[
+            Literal["auto", "off", "f2", "f4"],
+            Meta(description="Fast float convolutions: quicker, larger. Default: the engine's"),
+        ]
+        | None
+    ) = None
+    size_limit_mib: (
+        Annotated[float, Meta(gt=0, description="What auto keeps to. Default: budget.size_mib")]
         | None
     ) = None
     num_golden: Annotated[int, Meta(ge=1, le=256, description="Golden samples in the bundle")] = 8
@@ -42,28 +56,45 @@ class Compile(Options, frozen=True, kw_only=True):
         """Return COMPILED."""
         return ModelKind.COMPILED
 
+    def with_budget(self, size_mib: float | None) -> Self:
+        """Return the stage as it keeps to a budget that limits the engine's size."""
+        if self.size_limit_mib is not None or size_mib is None:
+            return self
+        return msgspec.structs.replace(self, size_limit_mib=size_mib)
+
     def check(self, target: Target | None, *, has_data: bool) -> None:
         """Refuse engines that do not exist, at plan time."""
-        known = registry("engines").names()
-        for name in self.chosen(target):
-            if name not in known:
-                raise InputError(f"unknown engine '{name}'", hint=near(name, known))
+        self.chosen(target)
 
     def modules(self, target: Target | None) -> tuple[str, ...]:
         """Return the modules that this stage reaches by name rather than by import."""
-        engines = tuple(registry("engines").get(name).__module__ for name in self.chosen(target))
+        engines = tuple(type(engine).__module__ for engine in self.chosen(target).values())
         return (*engines, "edgekit.compiler.child")
 
     def packages(self, target: Target) -> tuple[tuple[str, str], ...]:
         """Return the packages that the engines need, with the extra that brings each."""
-        engines = [registry("engines").get(name) for name in self.chosen(target)]
+        engines = self.chosen(target).values()
         return (("onnx", "onnx"), *(pair for engine in engines for pair in engine.packages))
 
-    def chosen(self, target: Target | None) -> tuple[str, ...]:
-        """Return the names of the engines to build."""
+    def chosen(self, target: Target | None) -> dict[str, Any]:
+        """Return the engines to build by name, with the options of this stage handed on.
+
+        Raises:
+            InputError: The target names an engine that does not exist.
+        """
+        named = registry("engines")
         if self.engines is not None:
-            return self.engines
-        return target.engines if target is not None else ()
+            pairs = [(named.name_of(type(engine)), engine) for engine in self.engines]
+        else:
+            names = target.engines if target is not None else ()
+            pairs = [(name, named.get(name)()) for name in names]
+        return {name: self._handed_on(engine) for name, engine in pairs}
+
+    def _handed_on(self, engine: Options) -> Options:
+        shared = {"winograd": self.winograd, "size_limit_mib": self.size_limit_mib}
+        known = set(engine.__struct_fields__)
+        own = {name: value for name, value in shared.items() if name in known and value is not None}
+        return msgspec.structs.replace(engine, **own)
 
     def requires(self, model: ModelHandle, ctx: StageContext) -> None:
         """Check the model file before any engine starts."""
@@ -80,7 +111,7 @@ class Compile(Options, frozen=True, kw_only=True):
         from edgekit.evaluation.measurement import report_build
 
         target = _target(ctx)
-        names = self.chosen(target)
+        engines = self.chosen(target)
         source = ctx.workdir / "model.onnx"
         shutil.copyfile(model.path / "model.onnx", source)
         handle = ModelHandle(
@@ -95,12 +126,13 @@ class Compile(Options, frozen=True, kw_only=True):
             labels=model.labels,
         )
         builds = [
-            _build(name, source, ctx.workdir / "engines" / name, target, ctx) for name in names
+            _build(engine, source, ctx.workdir / "engines" / name, target, ctx)
+            for name, engine in engines.items()
         ]
         if not runs_here(target):
             host = load_target("host")
-            for name in names:
-                _build(name, source, ctx.workdir / "host" / name, host, ctx)
+            for name, engine in engines.items():
+                _build(engine, source, ctx.workdir / "host" / name, host, ctx)
         reports = [report_build(build, ctx.workdir / "engines" / build.engine) for build in builds]
         return StageResult(
             model=handle,
@@ -124,9 +156,14 @@ def _target(ctx: StageContext) -> Target:
     return ctx.target
 
 
-def _build(name: str, onnx_path: Path, out: Path, target: Target, ctx: StageContext) -> EngineBuild:
+def _build(
+    engine: Any,  # noqa: ANN401 - an entry of the engines' registry
+    onnx_path: Path,
+    out: Path,
+    target: Target,
+    ctx: StageContext,
+) -> EngineBuild:
     out.mkdir(parents=True)
-    engine = registry("engines").get(name)()
-    with ctx.progress.start(f"compile with {name} for {target.name}"):
+    with ctx.progress.start(f"compile with {out.name} for {target.name}"):
         build: EngineBuild = engine.build(onnx_path, out, target, progress=ctx.progress)
     return build

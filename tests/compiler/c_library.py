@@ -36,7 +36,7 @@ class _Model(ctypes.Structure):
             "step",
             ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int32, _POINTERS, _POINTERS, ctypes.c_void_p),
         ),
-        ("set_threads", ctypes.c_void_p),
+        ("set_threads", ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int)),
     )
 
 
@@ -50,9 +50,9 @@ class CLibrary:
     """One model; every run starts from a workspace and outputs full of `fill`."""
 
     def __init__(self, path: Path) -> None:
-        library = ctypes.CDLL(str(path))
-        library.ek_model.restype = ctypes.POINTER(_Model)
-        self.model = library.ek_model().contents
+        self.library = ctypes.CDLL(str(path))
+        self.library.ek_model.restype = ctypes.POINTER(_Model)
+        self.model = self.library.ek_model().contents
 
     def describe(self, kind: str) -> list[tuple[str, str, tuple[int, ...]]]:
         count = getattr(self.model, f"num_{kind}")

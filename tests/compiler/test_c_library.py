@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -11,8 +12,12 @@ import onnx
 import pytest
 
 from edgekit.compiler.aot.build_library import CompileJob, Watch, build_library, read_model
+from edgekit.compiler.aot.codegen import exported_names
 from edgekit.compiler.aot.elf import read_elf
 from edgekit.compiler.engine_build import EngineBuild
+from edgekit.compiler.graph.frontend import read_network
+from edgekit.compiler.graph.reference import run_network
+from edgekit.compiler.onnx_file import specialise
 from edgekit.compiler.session import open_session, run_session
 from edgekit.core.errors import InputError
 from edgekit.core.target import Cpu, Os, Target, host_cpu
@@ -53,13 +58,24 @@ FP32_TOLERANCE = 1e-4
 
 
 def compile_to(
-    folder: Path, model: onnx.ModelProto, target: Target = HOST, name: str = "model"
+    folder: Path,
+    model: onnx.ModelProto,
+    target: Target = HOST,
+    *,
+    name: str = "model",
+    max_threads: int = 8,
 ) -> EngineBuild:
     work, out = folder / "work", folder / "out"
     work.mkdir(parents=True)
     out.mkdir()
     onnx.save(model, folder / "model.onnx")
-    job = CompileJob(onnx_path=str(folder / "model.onnx"), out=str(out), target=target, name=name)
+    job = CompileJob(
+        onnx_path=str(folder / "model.onnx"),
+        out=str(out),
+        target=target,
+        name=name,
+        max_threads=max_threads,
+    )
     watch = Watch(phase=lambda _: None, detail=lambda _: None)
     return build_library(job, read_model(job, watch), work, watch)
 
@@ -105,26 +121,37 @@ def test_library_agrees_with_onnxruntime(
         np.testing.assert_allclose(actual[output], array, rtol=0, atol=tolerance)
 
 
-def test_int8_model_run_as_float_stays_within_one_step(
+def test_int8_model_equals_the_numpy_reference_bit_for_bit(
     built: Callable[[str], tuple[Path, EngineBuild]],
 ) -> None:
     folder, _ = built("int8")
     model = MODELS["int8"]()
     inputs = example_inputs(model)
-    (expected,) = run_session(open_session(model, optimization="off"), inputs).values()
-    (actual,) = CLibrary(folder / "out" / "libmodel.so").run(inputs).values()
-    step = np.diff(np.unique(expected)).min()
-    # A sum in another order may round to the neighbouring integer here and there.
-    assert np.abs(actual - expected).max() <= 2.01 * step
+    expected = run_network(read_network(specialise(model)), inputs)
+    actual = CLibrary(folder / "out" / "libmodel.so").run(inputs)
+    for name, array in expected.items():
+        np.testing.assert_array_equal(actual[name], array)
 
 
-def test_int8_model_run_as_float_is_disqualified(
+def test_int8_model_runs_on_integers(
     built: Callable[[str], tuple[Path, EngineBuild]],
 ) -> None:
     _, build = built("int8")
-    # Five convolutions, two additions, one dense layer; the average is not held against it.
-    assert build.disqualified == ("runs int8 as float: 8 of 8 compute operators take float tensors")
-    assert (build.integer_ops, build.float_ops) == (0, 9)
+    assert build.disqualified is None
+    # Five convolutions, two additions, one average, one dense layer.
+    assert (build.integer_ops, build.float_ops) == (9, 0)
+    assert build.details["operators_left_to_tvm"] == []
+
+
+def test_steps_name_the_nodes_they_stand_for(
+    built: Callable[[str], tuple[Path, EngineBuild]],
+) -> None:
+    folder, build = built("residual")
+    names = CLibrary(folder / "out" / "libmodel.so").step_names()
+    assert [step.name for step in build.steps] == names
+    nodes = [node for step in build.steps for node in step.nodes]
+    given = [node.name for node in MODELS["residual"]().graph.node if node.op_type != "Flatten"]
+    assert set(given) <= set(nodes)
 
 
 def test_fp32_model_is_never_disqualified(
@@ -189,9 +216,11 @@ def test_library_shows_the_abi_and_needs_libc_only(
 ) -> None:
     folder, build = built("transformer")
     library = read_elf(folder / "out" / "libmodel.so")
-    assert library.exported == {"model_model", "model_run", "ek_model"}
-    assert library.undefined <= {"memcpy", "memset", "erff", "expf", "tanhf"}
-    assert set(library.needed) <= {"libc.so.6", "libm.so.6"}
+    assert library.exported == exported_names("model")
+    is_thread_call = re.compile("pthread_(create|join|attr_.*|mutex_.*|cond_.*)|sched_yield|getpid")
+    others = {name for name in library.undefined if not is_thread_call.fullmatch(name)}
+    assert others <= {"memcpy", "memset", "erff", "expf", "posix_memalign", "free", "strcmp"}
+    assert set(library.needed) <= {"libc.so.6", "libm.so.6", "libpthread.so.0"}
     assert set(build.details["undefined_symbols"]) <= {"memcpy", "memset", "erff", "expf"}
 
 
@@ -215,20 +244,13 @@ def test_same_model_gives_same_bytes_in_another_folder(
         assert str(folder).encode() not in first
 
 
-def test_computed_pads_are_folded_before_they_are_refused(
-    built: Callable[[str], tuple[Path, EngineBuild]],
-) -> None:
-    assert built("pads")[1].details["constants_folded_by_onnxruntime"] is True
-    assert built("mlp")[1].details["constants_folded_by_onnxruntime"] is False
-
-
 @pytest.mark.parametrize("name", sorted(OTHERS))
 def test_cross_compiled_library_is_for_its_machine(name: str, tmp_path: Path) -> None:
     target = OTHERS[name]
     build = compile_to(tmp_path, MODELS["depthwise"](), target)
     library = read_elf(tmp_path / "out" / "libmodel.so")
     assert library.machine == target.cpu.isa
-    assert library.exported == {"model_model", "model_run", "ek_model"}
+    assert library.exported == exported_names("model")
     if name == "android":
         assert set(library.needed) <= {"libc.so", "libm.so"}
         assert "android" in build.details["triple"]
@@ -328,7 +350,8 @@ def test_arm_code_computes_what_onnxruntime_computes(
     if emulator is None:
         pytest.skip(f"no emulator for {isa}")
     cpu = Cpu(isa=isa, core=core)  # type: ignore[arg-type]
-    compile_to(tmp_path, MODELS[name](), Target(name="arm", cpu=cpu, os=Os(triple=triple)))
+    target = Target(name="arm", cpu=cpu, os=Os(triple=triple))
+    compile_to(tmp_path, MODELS[name](), target, max_threads=1)
     out, program = tmp_path / "out", tmp_path / "program"
     (tmp_path / "main.c").write_text(MAIN)
     subprocess.run(

@@ -3,10 +3,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgekit.compiler.aot.build_library import _scheduled
 from edgekit.compiler.aot.fusion import fuse, simplify
 from edgekit.compiler.aot.importer import import_onnx
-from edgekit.compiler.aot.kernel_schedule import choose_tile
+from edgekit.compiler.aot.kernel_schedule import choose_tile, schedule_kernel
 from edgekit.compiler.aot.toolchain import toolchain_for
 from edgekit.compiler.onnx_file import specialise
 from edgekit.core.target import Cpu, Os, Target
@@ -50,10 +49,11 @@ def test_products_get_vectors_and_movement_keeps_its_loops() -> None:
     module = simplify(import_onnx(model).module)
     module = fuse(module, tvm.target.Target(toolchain.llvm))
 
-    class Silent:
-        def detail(self, _: str) -> None: ...
-
-    kernels = _scheduled(module, toolchain, Silent())  # type: ignore[arg-type]
+    kernels = {
+        str(variable.name_hint): schedule_kernel(function, lanes=8, num_registers=16)
+        for variable, function in module.functions.items()
+        if isinstance(function, tvm.tirx.PrimFunc)
+    }
     scripts = {name: kernel.script() for name, kernel in kernels.items()}
     products = [name for name in scripts if "conv2d" in name or "matmul" in name]
     assert len(products) == 6

@@ -143,7 +143,7 @@ def test_real_compiler_names_the_operator_it_cannot_import(job: CompileJob) -> N
 
 def test_real_compiler_that_dies_in_a_pass_names_it(job: CompileJob) -> None:
     # The real child, with a fatal signal inside TVM's pass manager.
-    pattern = r"phase 'fuse', pass 'Trouble': found a crash \(SIGSEGV\)"
+    pattern = r"phase 'lower', pass 'Trouble', kernel 'dense_.*': found a crash \(SIGSEGV\)"
     with pytest.raises(StageError, match=pattern):
         run_real(job, "os.kill(os.getpid(), signal.SIGSEGV)")
 
@@ -162,19 +162,19 @@ def run_real(job: CompileJob, in_a_pass: str = "pass", when_writing: str = "pass
     script = f"""
         import os, signal, sys
         from edgekit.compiler import child
-        from edgekit.compiler.aot import build_library
-        fuse, write = build_library.fuse, build_library.write_sources
-        def troubled_fuse(module, target):
+        from edgekit.compiler.aot import build_library, lowering
+        passes, write = lowering.passes_of_loops, build_library.write_sources
+        def troubled_passes():
             import tvm
             @tvm.transform.module_pass(opt_level=0, name="Trouble")
             def trouble(module, context):
                 {in_a_pass}
                 return module
-            return fuse(trouble(module), target)
+            return [trouble, *passes()]
         def troubled_write(model, folder):
             {when_writing}
             return write(model, folder)
-        build_library.fuse, build_library.write_sources = troubled_fuse, troubled_write
+        lowering.passes_of_loops, build_library.write_sources = troubled_passes, troubled_write
         sys.exit(child.main(sys.argv[1:]))
     """
     command = (sys.executable, "-c", textwrap.dedent(script))

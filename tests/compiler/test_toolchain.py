@@ -48,6 +48,12 @@ def test_features_and_vector_width_follow_the_target() -> None:
     assert toolchain_for(target("aarch64", "aarch64-linux-gnu")).lanes == 4
 
 
+def test_half_precision_goes_by_the_name_that_llvm_has_for_the_core() -> None:
+    wide = toolchain_for(target("aarch64", "aarch64-linux-gnu", "fp16", "dotprod"))
+    assert wide.llvm["mattr"] == ["+dotprod", "+fullfp16"]
+    assert "+fp16" in toolchain_for(target("armv7", "armv7-linux-gnueabihf", "fp16")).llvm["mattr"]
+
+
 def test_static_libc_has_no_shared_libraries() -> None:
     assert not toolchain_for(target("aarch64", "aarch64-linux-musl")).has_shared
     assert toolchain_for(target("aarch64", "aarch64-linux-android")).has_shared

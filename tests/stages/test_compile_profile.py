@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import onnx
 import pytest
@@ -39,8 +40,9 @@ def model(tmp_path_factory: pytest.TempPathFactory, digits: Data) -> ModelHandle
 
 
 def compiled(model: ModelHandle, context: MakeContext, target: str, *engines: str) -> StageResult:
-    stage = registry("stages").get("compile")(engines=engines)
-    ctx = context(folder=f"compile-{target}", target=load_target(target))
+    stage = registry("stages").get("compile")()
+    chosen = msgspec.structs.replace(load_target(target), engines=engines)
+    ctx = context(folder=f"compile-{target}", target=chosen)
     stage.requires(model, ctx)
     result: StageResult = stage.run(model, ctx)
     stage.ensures(model, result, ctx)
@@ -168,9 +170,27 @@ def test_engine_with_a_wrong_layer_is_named(
         profiled(built, context, "host", "local:")
 
 
-def test_engine_names_are_checked_at_plan_time() -> None:
+def test_a_target_with_an_unknown_engine_is_refused_at_plan_time() -> None:
+    target = msgspec.structs.replace(load_target("host"), engines=("tvmm",))
     with pytest.raises(InputError, match=r"unknown engine 'tvmm'.*'tvm'"):
-        registry("stages").get("compile")(engines=("tvmm",)).check(None, has_data=False)
+        registry("stages").get("compile")().check(target, has_data=False)
+
+
+def test_engines_take_their_own_options_and_those_of_the_stage() -> None:
+    tvm, ort = (registry("engines").get(name) for name in ("tvm", "onnxruntime"))
+    stage = registry("stages").get("compile")(
+        engines=(tvm(memory_limit_mib=2048), ort()), winograd="off"
+    )
+    chosen = stage.with_budget(3.0).chosen(None)
+    assert list(chosen) == ["tvm", "onnxruntime"]
+    assert chosen["tvm"].memory_limit_mib == 2048
+    assert chosen["tvm"].winograd == "off"
+    assert chosen["tvm"].size_limit_mib == 3.0
+
+
+def test_a_size_limit_of_the_stage_goes_before_the_budget() -> None:
+    stage = registry("stages").get("compile")(size_limit_mib=1.0)
+    assert stage.with_budget(3.0).size_limit_mib == 1.0
 
 
 def test_profile_refuses_a_model_without_engines(tmp_path: Path, context: MakeContext) -> None:

@@ -10,7 +10,15 @@ from typing import Literal
 import msgspec
 
 from edgekit.core.metric import Metric
-from edgekit.core.report import BuildReport, EngineReport, Latency, Mismatch, Parity, StageReport
+from edgekit.core.report import (
+    BuildReport,
+    EngineReport,
+    Latency,
+    Mismatch,
+    Parity,
+    StageReport,
+    StepCost,
+)
 from edgekit.pipeline.report import figures, wording
 from edgekit.pipeline.report.foreign import printable
 
@@ -46,6 +54,17 @@ class EngineRow(msgspec.Struct, frozen=True, kw_only=True):
     memory: str
     size: str
     reason: str
+
+
+class StepRow(msgspec.Struct, frozen=True, kw_only=True):
+    """Describe one step of an engine."""
+
+    step: str
+    nodes: str
+    kernel: str
+    share: str
+    cost: str
+    speed: str
 
 
 class VerdictRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,6 +106,21 @@ def ordered_engines(report: BuildReport) -> tuple[EngineReport, ...]:
             key=lambda engine: (engine.engine != report.selected, engine.disqualified is not None),
         )
     )
+
+
+def step_rows(engine: EngineReport, report: BuildReport) -> tuple[StepRow, ...]:
+    """Return one row per step of an engine, the dearest first; empty when none was measured."""
+    steps = sorted(engine.steps, key=lambda step: -step.share)
+    return tuple(_step_row(step, is_emulated=report.is_emulated) for step in steps)
+
+
+def step_summary(engine: EngineReport) -> str:
+    """Say which share of an engine's run each kind of kernel takes, operators of TVM among them."""
+    shares: dict[str, float] = {}
+    for step in engine.steps:
+        shares[step.kind or "other"] = shares.get(step.kind or "other", 0.0) + step.share
+    ranked = sorted(shares.items(), key=lambda row: -row[1])
+    return ", ".join(f"{printable(kind)} {figures.percent(share)}" for kind, share in ranked)
 
 
 def verdict_rows(report: BuildReport) -> tuple[VerdictRow, ...]:
@@ -218,6 +252,25 @@ def _engine_row(engine: EngineReport, report: BuildReport) -> EngineRow:
         else figures.quantity(engine.peak_rss_mib, "MiB"),
         size=figures.size(engine.size_bytes),
         reason=printable(engine.disqualified or ""),
+    )
+
+
+def _step_row(step: StepCost, *, is_emulated: bool) -> StepRow:
+    cost, speed = "", ""
+    if is_emulated and step.instructions is not None:
+        cost = figures.instructions(step.instructions / 1e6)
+        speed = f"{step.macs / step.instructions:.2f}" if step.macs and step.instructions else ""
+    elif not is_emulated and step.us is not None:
+        cost = figures.milliseconds(step.us / 1e3)
+        speed = f"{2 * step.macs / step.us / 1e3:.1f}" if step.macs and step.us else ""
+    kernel = f"{step.kind} {step.dtype}".strip()
+    return StepRow(
+        step=printable(step.name),
+        nodes=printable(", ".join(step.nodes)),
+        kernel=printable(kernel),
+        share=figures.percent(step.share),
+        cost=cost,
+        speed=speed,
     )
 
 

@@ -10,7 +10,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from edgekit.core.report import BuildReport
+from edgekit.core.report import BuildReport, EngineReport
 from edgekit.pipeline.report import rows, wording
 from edgekit.pipeline.report.foreign import printable
 
@@ -27,6 +27,10 @@ def render(report: BuildReport, console: Console) -> None:
     _part(console, "Stages", _stages(report))
     if report.engines:
         _part(console, "Engines", _engines(report, ascii_only=ascii_only), *_engine_notes(report))
+    for engine in rows.ordered_engines(report):
+        if engine.steps:
+            title = f"Steps of {printable(engine.engine)}"
+            _part(console, title, _steps(engine, report), Text(rows.step_summary(engine)))
     if report.verdicts:
         _part(console, "Budgets", _verdicts(report, ascii_only=ascii_only))
     mismatches = rows.mismatch_lines(report)
@@ -117,6 +121,18 @@ def _engines(report: BuildReport, *, ascii_only: bool) -> Table:
             row.size,
         )
         table.add_row(*[Text(cell) for cell in cells], style=style)
+    return table
+
+
+def _steps(engine: EngineReport, report: BuildReport) -> Table:
+    cost, speed = ("time", "GOP/s")
+    if report.is_emulated:
+        cost, speed = ("instructions\n(emulated)", "MAC per\ninstruction")
+    columns = [("share", True), (cost, True), (speed, True), ("kernel", False)]
+    table = grid([*columns, ("ONNX nodes", False)])
+    for row in rows.step_rows(engine, report):
+        cells = (row.share, row.cost or "-", row.speed, row.kernel, row.nodes or row.step)
+        table.add_row(*[Text(cell) for cell in cells])
     return table
 
 

@@ -1,0 +1,1 @@
+"""Instructions of compiled nets on emulated boards; `python -m bench.arm --help`."""

@@ -1,0 +1,1 @@
+"""Benchmark of compiled nets on processors; `python -m bench.cpu --help`."""
