@@ -78,7 +78,7 @@ def _compare(case: Case, results: Mapping[str, np.ndarray]) -> tuple[str, str]:
 
 
 def _run_edgekit(case: Case, enter: Callable[[str], None]) -> Results:
-    from edgekit.compiler.aot.build_library import CompileJob, Watch, build_library, read_model
+    from edgekit.compiler.build_library import CompileJob, Watch, build_library, read_model
     from edgekit.core.target import load_target
     from edgekit.devices.library import CompiledLibrary
 

@@ -96,11 +96,13 @@ class Measurements:
         return net_path(self._nets_folder, net, precision)
 
     def _count_macs(self, net: str) -> None:
-        from edgekit.compiler.onnx_file import load_onnx
+        from edgekit.compiler.onnx_file import load_onnx, specialise
         from edgekit.evaluation.cost import count_macs
 
         if net not in self._results.macs:
-            self._results.macs[net] = count_macs(load_onnx(self._onnx(net, "fp32")).graph)
+            self._results.macs[net] = count_macs(
+                specialise(load_onnx(self._onnx(net, "fp32"))).graph
+            )
 
     def _engines(self, case: _Case) -> list[str]:
         """Return who takes part: the exact option concerns int8 alone."""

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from edgekit.compiler.aot.build_library import CompileJob, Watch, build_library, read_model
+from edgekit.compiler.build_library import CompileJob, Watch, build_library, read_model
 from edgekit.compiler.engine_build import EngineBuild
 from edgekit.core.errors import DeviceError, EdgekitError, InputError, StageError
 from edgekit.core.files import explain_os_errors
@@ -92,6 +92,8 @@ def _build(job: CompileJob, folder: Path, send: Callable[[Event], None]) -> Engi
     )
     model = read_model(job, watch)
     watch.detail("package 'tvm'")
+    # TVM's interface imports torch where it is installed: three seconds and 200 MiB for nothing.
+    sys.modules["torch"] = None  # type: ignore[assignment]
     import tvm
 
     # TVM's own handler walks the stack for a minute before the process ends.

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import msgspec
 
-from edgekit.compiler.aot.build_library import PHASES, CompileJob
+from edgekit.compiler.build_library import PHASES, CompileJob
 from edgekit.compiler.child import Event, Failure
 from edgekit.compiler.engine_build import EngineBuild
 from edgekit.core.errors import DeviceError, EdgekitError, InputError, StageError, require_module

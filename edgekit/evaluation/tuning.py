@@ -197,9 +197,7 @@ def _build(
     return engine.build(onnx_path, place, target, progress=progress)
 
 
-def _inputs(
-    session: Session, onnx_path: Path, scratch: Path, seed: int
-) -> tuple[TensorFile, ...]:
+def _inputs(session: Session, onnx_path: Path, scratch: Path, seed: int) -> tuple[TensorFile, ...]:
     import numpy as np
 
     draw = np.random.default_rng(seed)

@@ -19,10 +19,10 @@ from edgekit.compiler.graph.operators import (
     ToLevels,
 )
 from edgekit.compiler.graph.tensors import Tensor
-from edgekit.compiler.kernels.convolution import build_convolution
-from edgekit.compiler.kernels.geometry import Pads, required_pads
+from edgekit.compiler.kernels.convolution.direct import build_convolution
+from edgekit.compiler.kernels.convolution.geometry import Pads, required_pads
+from edgekit.compiler.kernels.convolution.tiles import Tile, candidate_tiles
 from edgekit.compiler.kernels.isa.base import Isa
-from edgekit.compiler.kernels.tiles import Tile, candidate_tiles
 from edgekit.compiler.kernels.volume import Volume
 from tests.compiler.kernel_runner import KernelCase, pack
 from tests.compiler.volumes import Array, Source, levels_of

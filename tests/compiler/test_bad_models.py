@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edgekit.compiler.aot.build_library import CompileJob, Watch, read_model
+from edgekit.compiler.build_library import CompileJob, Watch, read_model
 from edgekit.compiler.graph.frontend import read_network
 from edgekit.compiler.graph.operators import Network
 from edgekit.compiler.onnx_file import specialise

@@ -11,9 +11,9 @@ import numpy as np
 import onnx
 import pytest
 
-from edgekit.compiler.aot.build_library import CompileJob, Watch, build_library, read_model
 from edgekit.compiler.aot.codegen import exported_names
 from edgekit.compiler.aot.elf import read_elf
+from edgekit.compiler.build_library import CompileJob, Watch, build_library, read_model
 from edgekit.compiler.engine_build import EngineBuild
 from edgekit.compiler.graph.frontend import read_network
 from edgekit.compiler.graph.reference import run_network

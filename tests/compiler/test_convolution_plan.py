@@ -10,12 +10,18 @@ from hypothesis import strategies as st
 from edgekit.arithmetic.windows import convolve
 from edgekit.compiler.graph.operators import Convolution, Dense, Pool
 from edgekit.compiler.graph.tensors import Tensor
-from edgekit.compiler.kernels.cuts import cut_evenly
-from edgekit.compiler.kernels.geometry import layer_of, merge_groups, required_pads
+from edgekit.compiler.kernels.convolution.cuts import cut_evenly
+from edgekit.compiler.kernels.convolution.geometry import layer_of, merge_groups, required_pads
+from edgekit.compiler.kernels.convolution.tiles import (
+    Tile,
+    candidate_tiles,
+    choose_tile,
+    parse_tile,
+    tile_key,
+)
 from edgekit.compiler.kernels.isa.avx2 import Avx2
 from edgekit.compiler.kernels.isa.avx512_vnni import Avx512Vnni
 from edgekit.compiler.kernels.isa.base import Isa
-from edgekit.compiler.kernels.tiles import Tile, candidate_tiles, choose_tile, parse_tile, tile_key
 from edgekit.compiler.kernels.volume import Volume
 
 CACHES = {"l1d": 32, "l2": 512}

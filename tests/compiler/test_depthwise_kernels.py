@@ -10,7 +10,7 @@ from edgekit.arithmetic.affine import Levels
 from edgekit.arithmetic.integer_ops import conv2d
 from edgekit.arithmetic.requantize import requantize, requantized_add
 from edgekit.compiler.graph.operators import Activation, AddLevels, Convolution
-from edgekit.compiler.kernels.depthwise import RegisterTile, build_depthwise
+from edgekit.compiler.kernels.depthwise.depthwise import RegisterTile, build_depthwise
 from edgekit.compiler.kernels.isa.avx2 import Avx2
 from edgekit.compiler.kernels.isa.avx512_vnni import Avx512Vnni
 from edgekit.compiler.kernels.isa.base import Isa

@@ -8,8 +8,8 @@ import pytest
 from edgekit.arithmetic.affine import Levels
 from edgekit.arithmetic.requantize import requantize, requantized_add
 from edgekit.compiler.graph.operators import Activation, AddLevels, Elementwise, ToLevels
-from edgekit.compiler.kernels.elementwise import build_elementwise
 from edgekit.compiler.kernels.isa.base import Isa
+from edgekit.compiler.kernels.values.elementwise import build_elementwise
 from edgekit.compiler.kernels.volume import Volume
 from tests.compiler.kernel_runner import KernelCase, pack, run_kernels, unpack
 from tests.compiler.volumes import ISAS, Array, Source, levels_of, turns

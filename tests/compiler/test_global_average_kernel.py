@@ -5,7 +5,7 @@ import numpy as np
 from edgekit.arithmetic.affine import Levels
 from edgekit.arithmetic.requantize import requantize
 from edgekit.compiler.graph.operators import GlobalAverage
-from edgekit.compiler.kernels.global_average import build_global_average
+from edgekit.compiler.kernels.images.global_average import build_global_average
 from tests.compiler.kernel_runner import KernelCase, pack, run_kernels, unpack
 from tests.compiler.volumes import ISAS, Source, levels_of
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from edgekit.compiler.graph.operators import Concat, Resize
-from edgekit.compiler.kernels.concat import build_concat
-from edgekit.compiler.kernels.resize import build_resize
+from edgekit.compiler.kernels.images.concat import build_concat
+from edgekit.compiler.kernels.images.resize import build_resize
 from edgekit.compiler.kernels.volume import Volume
 from tests.compiler.kernel_runner import KernelCase, pack, run_kernels, unpack
 from tests.compiler.volumes import ISAS, Array, Source, levels_of

@@ -5,8 +5,8 @@ import numpy as np
 
 from edgekit.arithmetic.affine import INT8, UINT8
 from edgekit.compiler.graph.tensors import Grid
+from edgekit.compiler.kernels.images.layout import build_copy, build_dequantize, build_quantize
 from edgekit.compiler.kernels.isa.base import Isa
-from edgekit.compiler.kernels.layout import build_copy, build_dequantize, build_quantize
 from edgekit.compiler.kernels.volume import Volume
 from tests.compiler.kernel_runner import KernelCase, pack, run_kernels, unpack
 from tests.compiler.volumes import ISAS, Array, Source, levels_of, turns

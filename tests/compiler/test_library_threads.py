@@ -11,8 +11,8 @@ import numpy as np
 import onnx
 import pytest
 
-from edgekit.compiler.aot.build_library import CompileJob, Watch, build_library, read_model
 from edgekit.compiler.aot.codegen import NATIVE
+from edgekit.compiler.build_library import CompileJob, Watch, build_library, read_model
 from edgekit.compiler.session import open_session, run_session
 from edgekit.core.target import load_target
 from tests.compiler import onnx_models
@@ -130,7 +130,9 @@ def test_library_can_be_unloaded_while_its_threads_wait(library: Path) -> None:
 
 def test_tvm_runtime_runs_the_model_by_its_packed_entry(library: Path) -> None:
     tvm = pytest.importorskip("tvm")
-    expected = only(run_session(open_session(onnx_models.residual_cnn(), optimization="off"), image()))
+    expected = only(
+        run_session(open_session(onnx_models.residual_cnn(), optimization="off"), image())
+    )
     run = tvm.runtime.load_module(str(library))["model_run"]
     x, y = tvm.runtime.tensor(image()["image"]), tvm.runtime.empty(expected.shape, "float32")
     run(x, y)

@@ -14,18 +14,18 @@ from edgekit.compiler.aot.lowering import lower_kernels
 from edgekit.compiler.aot.toolchain import toolchain_for
 from edgekit.compiler.graph.operators import Convolution, Lookup, ToLevels
 from edgekit.compiler.graph.tensors import Tensor
-from edgekit.compiler.kernels.convolution import build_convolution
-from edgekit.compiler.kernels.geometry import required_pads
+from edgekit.compiler.kernels.convolution.direct import build_convolution
+from edgekit.compiler.kernels.convolution.geometry import required_pads
+from edgekit.compiler.kernels.convolution.tiles import choose_tile
 from edgekit.compiler.kernels.isa.base import Isa
 from edgekit.compiler.kernels.isa.choose import isa_for
 from edgekit.compiler.kernels.isa.neon import Neon
 from edgekit.compiler.kernels.isa.neon_dot import NeonDot
 from edgekit.compiler.kernels.kernel import Built
-from edgekit.compiler.kernels.lookup import build_lookup
-from edgekit.compiler.kernels.tiles import choose_tile
+from edgekit.compiler.kernels.values.lookup import build_lookup
 from edgekit.compiler.kernels.volume import Volume
-from edgekit.compiler.kernels.winograd import winograd_pads
-from edgekit.compiler.kernels.winograd_levels import build_winograd_levels
+from edgekit.compiler.kernels.winograd.floats import winograd_pads
+from edgekit.compiler.kernels.winograd.levels import build_winograd_levels
 from edgekit.core.target import load_target
 from tests.compiler.convolution_cases import (
     Expected,

@@ -6,8 +6,8 @@ import pytest
 from edgekit.arithmetic.affine import Levels
 from edgekit.arithmetic.requantize import requantize
 from edgekit.compiler.graph.operators import Pool, ToLevels
+from edgekit.compiler.kernels.images.pool import build_pool
 from edgekit.compiler.kernels.isa.base import Isa
-from edgekit.compiler.kernels.pool import build_pool
 from tests.compiler.kernel_runner import KernelCase, pack, run_kernels, unpack
 from tests.compiler.volumes import Array, Source, levels_of, turns
 

@@ -14,7 +14,7 @@ import msgspec
 import onnx
 import pytest
 
-from edgekit.compiler.aot.build_library import CompileJob, Watch, build_library, read_model
+from edgekit.compiler.build_library import CompileJob, Watch, build_library, read_model
 from edgekit.compiler.supervise import CHILD, compile_in_child
 from edgekit.core.errors import DeviceError, InputError, StageError
 from edgekit.core.progress import NullProgress

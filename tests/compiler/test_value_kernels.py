@@ -12,10 +12,10 @@ from edgekit.arithmetic.requantize import requantize
 from edgekit.compiler.graph.operators import Activation, Lookup, Rescale, Softmax, Unary
 from edgekit.compiler.kernels.isa.base import Isa
 from edgekit.compiler.kernels.isa.neon import Neon
-from edgekit.compiler.kernels.lookup import build_lookup
-from edgekit.compiler.kernels.rescale import build_rescale
-from edgekit.compiler.kernels.softmax import build_softmax
-from edgekit.compiler.kernels.unary import build_unary
+from edgekit.compiler.kernels.values.lookup import build_lookup
+from edgekit.compiler.kernels.values.rescale import build_rescale
+from edgekit.compiler.kernels.values.softmax import build_softmax
+from edgekit.compiler.kernels.values.unary import build_unary
 from edgekit.compiler.kernels.volume import Volume
 from tests.compiler.emulated_kernels import emulate_kernels, emulated
 from tests.compiler.kernel_runner import KernelCase, pack, run_kernels, unpack

@@ -13,14 +13,13 @@ from edgekit.compiler.kernels.isa.avx2 import Avx2
 from edgekit.compiler.kernels.isa.base import Isa
 from edgekit.compiler.kernels.isa.neon import Neon
 from edgekit.compiler.kernels.volume import Volume
-from edgekit.compiler.kernels.winograd import build_winograd, is_winograd, winograd_pads
-from edgekit.compiler.kernels.winograd_blocking import (
+from edgekit.compiler.kernels.winograd.blocking import (
     Blocking,
     choose_blocking,
     cut_tiles,
     register_tiles,
 )
-from edgekit.compiler.kernels.winograd_choice import (
+from edgekit.compiler.kernels.winograd.choice import (
     ERROR_BUDGET,
     choose_winograd,
     weights_bytes,
@@ -28,7 +27,8 @@ from edgekit.compiler.kernels.winograd_choice import (
     winograd_gain,
     winograd_in_numpy,
 )
-from edgekit.compiler.kernels.winograd_matrices import TileSize
+from edgekit.compiler.kernels.winograd.floats import build_winograd, is_winograd, winograd_pads
+from edgekit.compiler.kernels.winograd.matrices import TileSize
 from tests.compiler.convolution_cases import Expected, Shape
 from tests.compiler.emulated_kernels import emulate_kernels, emulated
 from tests.compiler.kernel_runner import KernelCase, pack, run_kernels, unpack

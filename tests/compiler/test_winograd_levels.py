@@ -18,8 +18,8 @@ from edgekit.compiler.kernels.isa.avx2 import Avx2
 from edgekit.compiler.kernels.isa.base import Isa
 from edgekit.compiler.kernels.isa.neon import Neon
 from edgekit.compiler.kernels.isa.neon_dot import NeonDot
-from edgekit.compiler.kernels.winograd import winograd_pads
-from edgekit.compiler.kernels.winograd_integers import (
+from edgekit.compiler.kernels.winograd.floats import winograd_pads
+from edgekit.compiler.kernels.winograd.integers import (
     INVERSE,
     integer_weights,
     is_exact,
@@ -27,9 +27,9 @@ from edgekit.compiler.kernels.winograd_integers import (
     transform_inputs,
     transform_outputs,
 )
-from edgekit.compiler.kernels.winograd_levels import build_winograd_levels, is_winograd_levels
-from edgekit.compiler.kernels.winograd_levels_choice import choose_winograd_levels
-from edgekit.compiler.kernels.winograd_matrices import TileSize
+from edgekit.compiler.kernels.winograd.levels import build_winograd_levels, is_winograd_levels
+from edgekit.compiler.kernels.winograd.levels_choice import choose_winograd_levels
+from edgekit.compiler.kernels.winograd.matrices import TileSize
 from edgekit.core.target import host_cpu
 from tests.compiler.emulated_kernels import emulate_kernels, emulated
 from tests.compiler.kernel_runner import KernelCase, pack, run_kernels, unpack

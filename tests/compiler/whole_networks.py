@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from onnx import compose
 
-from edgekit.compiler.aot.build_library import CompileJob, Watch, build_library, read_model
+from edgekit.compiler.build_library import CompileJob, Watch, build_library, read_model
 from edgekit.compiler.engine_build import EngineBuild
 from edgekit.compiler.graph.operators import Network
 from edgekit.compiler.onnx_file import specialise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from edgekit.compiler.engine_build import StepFacts
 from edgekit.core.errors import DeviceError
 from edgekit.devices.job import StepTime

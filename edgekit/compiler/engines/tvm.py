@@ -60,7 +60,7 @@ class Tvm(Options, frozen=True):
             InputError: The model or the target cannot be compiled, or a package is missing.
             StageError: The compiler crashed, ran out of time or memory, or broke a promise.
         """
-        from edgekit.compiler.aot.build_library import CompileJob
+        from edgekit.compiler.build_library import CompileJob
         from edgekit.compiler.engine_build import write_engine_build
         from edgekit.compiler.supervise import compile_in_child
 

@@ -9,16 +9,16 @@ import numpy as np
 
 from edgekit.compiler.graph.operators import Convolution, Dense, Network, Operator, Pool
 from edgekit.compiler.graph.tensors import Tensor
-from edgekit.compiler.kernels.geometry import required_pads
+from edgekit.compiler.kernels.convolution.geometry import required_pads
 from edgekit.compiler.kernels.isa.base import Isa
-from edgekit.compiler.kernels.winograd import winograd_pads
-from edgekit.compiler.kernels.winograd_choice import choose_winograd, weights_bytes, winograd_gain
-from edgekit.compiler.kernels.winograd_levels_choice import (
+from edgekit.compiler.kernels.winograd.choice import choose_winograd, weights_bytes, winograd_gain
+from edgekit.compiler.kernels.winograd.floats import winograd_pads
+from edgekit.compiler.kernels.winograd.levels_choice import (
     choose_winograd_levels,
     levels_gain,
     levels_weights_bytes,
 )
-from edgekit.compiler.kernels.winograd_matrices import TileSize
+from edgekit.compiler.kernels.winograd.matrices import TileSize
 from edgekit.compiler.plan.forms import Pads, has_few_channels
 
 _PACKING = 1.02  # what fills the last vectors of weights

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 from collections.abc import Callable, Mapping
 
@@ -30,12 +29,12 @@ from edgekit.compiler.graph.tensors import Grid
 from edgekit.compiler.kernels.isa.base import Isa
 from edgekit.compiler.kernels.kernel import Built
 from edgekit.compiler.kernels.volume import Volume
-from edgekit.compiler.kernels.winograd_matrices import TileSize
+from edgekit.compiler.kernels.winograd.matrices import TileSize
 from edgekit.compiler.plan.algorithm import Algorithm
 from edgekit.compiler.plan.tiling import Tiling
 
 Volumes = tuple[Volume, ...]
-Build = Callable[[Operator, Volumes, Volume, Isa], Built]
+Build = Callable[..., Built]
 
 
 class Planned(msgspec.Struct, frozen=True, eq=False, kw_only=True):
@@ -92,7 +91,7 @@ class KernelBuilder(msgspec.Struct, frozen=True, eq=False, kw_only=True):
 
     def build_copy(self, read: Volume, write: Volume) -> Planned:
         """Build a kernel that changes the layout of a tensor."""
-        from edgekit.compiler.kernels.layout import build_copy
+        from edgekit.compiler.kernels.images.layout import build_copy
 
         kind = "pack" if write.lanes > 1 or write.is_padded else "unpack"
         return _planned(build_copy((read,), write, self.isa), kind, write)
@@ -100,14 +99,14 @@ class KernelBuilder(msgspec.Struct, frozen=True, eq=False, kw_only=True):
     def _convolution(self, operator: Convolution, reads: Volumes, write: Volume) -> Planned:
         algorithm = self.algorithms[operator.name]
         if algorithm == "depthwise":
-            from edgekit.compiler.kernels.depthwise import build_depthwise
+            from edgekit.compiler.kernels.depthwise.depthwise import build_depthwise
 
             return _planned(build_depthwise(operator, reads, write, self.isa), algorithm, write)
         if algorithm == "direct":
             size = "x".join(str(size) for size in operator.weights.shape[2:])
             return self._product(operator, reads, write, f"convolution {size}")
-        from edgekit.compiler.kernels.winograd import build_winograd
-        from edgekit.compiler.kernels.winograd_levels import build_winograd_levels
+        from edgekit.compiler.kernels.winograd.floats import build_winograd
+        from edgekit.compiler.kernels.winograd.levels import build_winograd_levels
 
         m: TileSize = 2 if algorithm == "winograd-f2" else 4
         if operator.result is not None:
@@ -118,7 +117,7 @@ class KernelBuilder(msgspec.Struct, frozen=True, eq=False, kw_only=True):
     def _product(
         self, operator: Convolution | Dense, reads: Volumes, write: Volume, kind: str
     ) -> Planned:
-        from edgekit.compiler.kernels.convolution import build_convolution
+        from edgekit.compiler.kernels.convolution.direct import build_convolution
 
         choice = self.tiling.choose(operator, reads[0], write)
         built = build_convolution(operator, reads, write, self.isa, choice.tile)
@@ -128,7 +127,7 @@ class KernelBuilder(msgspec.Struct, frozen=True, eq=False, kw_only=True):
     def _conversion(
         self, operator: Quantize | Dequantize, reads: Volumes, write: Volume
     ) -> Planned:
-        from edgekit.compiler.kernels.layout import build_dequantize, build_quantize
+        from edgekit.compiler.kernels.images.layout import build_dequantize, build_quantize
 
         if isinstance(operator, Quantize):
             grid = self._grid(operator.writes[0])
@@ -142,29 +141,26 @@ class KernelBuilder(msgspec.Struct, frozen=True, eq=False, kw_only=True):
         return grid
 
 
-# Operators whose kernel depends on nothing but its layouts: module and function.
-_OTHERS: dict[type[Operator], str] = {
-    Pool: "pool",
-    GlobalAverage: "global_average",
-    Elementwise: "elementwise",
-    Unary: "unary",
-    Lookup: "lookup",
-    Rescale: "rescale",
-    Concat: "concat",
-    Resize: "resize",
-    Softmax: "softmax",
-}
-
-
 def _other(operator: Operator) -> tuple[str, Build]:
-    """Return the kind of an operator and the function that builds its kernel."""
-    name = _OTHERS[type(operator)]
-    module = importlib.import_module(f"edgekit.compiler.kernels.{name}")
-    build: Build = getattr(module, f"build_{name}")
-    detail = getattr(operator, "function", getattr(operator, "mode", ""))
+    """Return the kind of an operator and what builds its kernel from nothing but its layouts."""
+    from edgekit.compiler.kernels.images import concat, global_average, pool, resize
+    from edgekit.compiler.kernels.values import elementwise, lookup, rescale, softmax, unary
+
     if isinstance(operator, Unary):
-        return operator.activation.function, build
-    return f"{detail} {name.replace('_', '-')}".strip(), build
+        return operator.activation.function, unary.build_unary
+    builders: dict[type[Operator], tuple[str, Build]] = {
+        Pool: ("pool", pool.build_pool),
+        GlobalAverage: ("global-average", global_average.build_global_average),
+        Elementwise: ("elementwise", elementwise.build_elementwise),
+        Lookup: ("lookup", lookup.build_lookup),
+        Rescale: ("rescale", rescale.build_rescale),
+        Concat: ("concat", concat.build_concat),
+        Resize: ("resize", resize.build_resize),
+        Softmax: ("softmax", softmax.build_softmax),
+    }
+    name, build = builders[type(operator)]
+    detail = getattr(operator, "function", getattr(operator, "mode", ""))
+    return f"{detail} {name}".strip(), build
 
 
 def _planned(built: Built, kind: str, write: Volume) -> Planned:

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import msgspec
 
 from edgekit.compiler.graph.operators import Convolution, Dense
+from edgekit.compiler.kernels.convolution.tiles import Tile, candidate_tiles, parse_tile, tile_key
 from edgekit.compiler.kernels.isa.base import Isa
-from edgekit.compiler.kernels.tiles import Tile, candidate_tiles, parse_tile, tile_key
 from edgekit.compiler.kernels.volume import Volume
 from edgekit.core.errors import InputError
 

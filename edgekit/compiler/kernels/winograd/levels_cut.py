@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.compiler.kernels.winograd_integers import integer_weights
+from edgekit.compiler.kernels.winograd.integers import integer_weights
 
 if TYPE_CHECKING:
     from edgekit.compiler.kernels.isa.base import Isa

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeAlias
 
-from edgekit.compiler.kernels.functions import apply
 from edgekit.compiler.kernels.isa.forms import LevelRule, Run
-from edgekit.compiler.kernels.pointwise import Place, build_pointwise
-from edgekit.compiler.kernels.requantization import Requantization
+from edgekit.compiler.kernels.values.functions import apply
+from edgekit.compiler.kernels.values.pointwise import Place, build_pointwise
+from edgekit.compiler.kernels.values.requantization import Requantization
 
 if TYPE_CHECKING:
     import tvm

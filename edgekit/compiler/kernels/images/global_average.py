@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from edgekit.compiler.kernels.border import fill_block
 from edgekit.compiler.kernels.draft import Draft, segments
-from edgekit.compiler.kernels.requantization import Requantization
+from edgekit.compiler.kernels.values.requantization import Requantization
 
 if TYPE_CHECKING:
     import tvm

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeAlias
 
 from edgekit.compiler.kernels.draft import segments
-from edgekit.compiler.kernels.winograd_blocking import Blocking, cut_tiles
+from edgekit.compiler.kernels.winograd.blocking import Blocking, cut_tiles
 
 if TYPE_CHECKING:
     import tvm

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from edgekit.compiler.kernels.pointwise import Place, build_pointwise
-from edgekit.compiler.kernels.requantization import Requantization
+from edgekit.compiler.kernels.values.pointwise import Place, build_pointwise
+from edgekit.compiler.kernels.values.requantization import Requantization
 
 if TYPE_CHECKING:
     from edgekit.compiler.graph.operators import Rescale

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import msgspec
 
 from edgekit.compiler.kernels.draft import Draft, cut_rows, segments
-from edgekit.compiler.kernels.pool_values import Averages, Maxima, Values
+from edgekit.compiler.kernels.images.pool_values import Averages, Maxima, Values
 
 if TYPE_CHECKING:
     import tvm

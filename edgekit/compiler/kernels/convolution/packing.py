@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from edgekit.arithmetic.integer_ops import fold_zero_point
 from edgekit.compiler.graph.operators import ToLevels
-from edgekit.compiler.kernels.geometry import Layer
+from edgekit.compiler.kernels.convolution.geometry import Layer
 from edgekit.compiler.kernels.isa.base import Isa
 
 Array = NDArray[Any]

@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from edgekit.compiler.graph.operators import Convolution, Dense
 from edgekit.compiler.kernels.border import fill_rows
-from edgekit.compiler.kernels.convolution_result import Pixel, ResultWriter
-from edgekit.compiler.kernels.convolution_tile import OutputBlock, TileCode
-from edgekit.compiler.kernels.cuts import Cut, bound, cut_evenly, divided
+from edgekit.compiler.kernels.convolution.cuts import Cut, bound, cut_evenly, divided
+from edgekit.compiler.kernels.convolution.geometry import Layer, layer_of
+from edgekit.compiler.kernels.convolution.packing import packed_constants
+from edgekit.compiler.kernels.convolution.register_tile import OutputBlock, TileCode
+from edgekit.compiler.kernels.convolution.result import Pixel, ResultWriter
+from edgekit.compiler.kernels.convolution.tiles import Tile
 from edgekit.compiler.kernels.draft import Draft
-from edgekit.compiler.kernels.geometry import Layer, layer_of
 from edgekit.compiler.kernels.isa.base import Isa
 from edgekit.compiler.kernels.kernel import Built
-from edgekit.compiler.kernels.packing import packed_constants
-from edgekit.compiler.kernels.tiles import Tile
 from edgekit.compiler.kernels.volume import Volume
 
 if TYPE_CHECKING:

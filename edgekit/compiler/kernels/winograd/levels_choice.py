@@ -14,8 +14,8 @@ import numpy as np
 
 from edgekit.compiler.graph.operators import Convolution
 from edgekit.compiler.graph.tensors import Tensor
-from edgekit.compiler.kernels.winograd_levels import is_winograd_levels
-from edgekit.compiler.kernels.winograd_matrices import TileSize
+from edgekit.compiler.kernels.winograd.levels import is_winograd_levels
+from edgekit.compiler.kernels.winograd.matrices import TileSize
 
 if TYPE_CHECKING:
     from edgekit.compiler.kernels.isa.base import Isa

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
 from edgekit.compiler.kernels.draft import Draft
-from edgekit.compiler.kernels.functions import exp
+from edgekit.compiler.kernels.values.functions import exp
 
 if TYPE_CHECKING:
     import tvm

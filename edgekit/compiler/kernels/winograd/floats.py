@@ -24,13 +24,13 @@ from edgekit.compiler.graph.operators import Convolution
 from edgekit.compiler.graph.tensors import Tensor
 from edgekit.compiler.kernels.border import fill_rows
 from edgekit.compiler.kernels.draft import Draft
-from edgekit.compiler.kernels.functions import apply
 from edgekit.compiler.kernels.kernel import Built
+from edgekit.compiler.kernels.values.functions import apply
 from edgekit.compiler.kernels.volume import Volume
-from edgekit.compiler.kernels.winograd_blocking import Blocking, choose_blocking
-from edgekit.compiler.kernels.winograd_matrices import TileSize, transformed_weights
-from edgekit.compiler.kernels.winograd_products import Products, Scratch
-from edgekit.compiler.kernels.winograd_transforms import transformed_inputs, transformed_outputs
+from edgekit.compiler.kernels.winograd.blocking import Blocking, choose_blocking
+from edgekit.compiler.kernels.winograd.matrices import TileSize, transformed_weights
+from edgekit.compiler.kernels.winograd.products import Products, Scratch
+from edgekit.compiler.kernels.winograd.transforms import transformed_inputs, transformed_outputs
 
 if TYPE_CHECKING:
     import tvm

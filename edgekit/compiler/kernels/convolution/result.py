@@ -11,12 +11,12 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from edgekit.compiler.graph.operators import ToFloat, ToLevels
+from edgekit.compiler.kernels.convolution.geometry import Layer
+from edgekit.compiler.kernels.convolution.packing import scaled_bound
 from edgekit.compiler.kernels.draft import Draft
-from edgekit.compiler.kernels.functions import apply
-from edgekit.compiler.kernels.geometry import Layer
 from edgekit.compiler.kernels.isa.base import Isa
 from edgekit.compiler.kernels.isa.forms import LevelRule, Run
-from edgekit.compiler.kernels.packing import scaled_bound
+from edgekit.compiler.kernels.values.functions import apply
 from edgekit.compiler.kernels.volume import Volume
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from edgekit.compiler.graph.operators import Convolution, Dense
-from edgekit.compiler.kernels.cuts import cut_evenly
-from edgekit.compiler.kernels.geometry import Layer, layer_of
+from edgekit.compiler.kernels.convolution.cuts import cut_evenly
+from edgekit.compiler.kernels.convolution.geometry import Layer, layer_of
 from edgekit.compiler.kernels.isa.base import Isa
 from edgekit.compiler.kernels.isa.forms import TileShape
 from edgekit.compiler.kernels.volume import Volume

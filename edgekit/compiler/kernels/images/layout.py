@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
-from edgekit.compiler.kernels.conversion import Conversion
 from edgekit.compiler.kernels.draft import Draft, cut_rows, segments
-from edgekit.compiler.kernels.interleave import deinterleave, interleave
+from edgekit.compiler.kernels.images.interleave import deinterleave, interleave
 from edgekit.compiler.kernels.isa.forms import LevelRule, Run
-from edgekit.compiler.kernels.pointwise import Place, build_pointwise
+from edgekit.compiler.kernels.values.conversion import Conversion
+from edgekit.compiler.kernels.values.pointwise import Place, build_pointwise
 
 if TYPE_CHECKING:
     import tvm

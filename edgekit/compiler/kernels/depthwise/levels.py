@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from edgekit.compiler.kernels.depthwise_packing import by_block, level_constants, window_weights
-from edgekit.compiler.kernels.depthwise_tile import ColumnPiece, TileAt, even_pieces, rows_of
+from edgekit.compiler.kernels.depthwise.packing import by_block, level_constants, window_weights
+from edgekit.compiler.kernels.depthwise.tile import ColumnPiece, TileAt, even_pieces, rows_of
 
 if TYPE_CHECKING:
     import tvm
 
+    from edgekit.compiler.kernels.convolution.geometry import Layer
     from edgekit.compiler.kernels.draft import Draft
-    from edgekit.compiler.kernels.geometry import Layer
     from edgekit.compiler.kernels.isa.base import Isa, Loaded
 
     Buffer: TypeAlias = tvm.tirx.Buffer

@@ -12,15 +12,15 @@ import msgspec
 import numpy as np
 
 from edgekit.compiler.kernels.border import fill_rows
-from edgekit.compiler.kernels.convolution_result import Pixel, ResultWriter
-from edgekit.compiler.kernels.depthwise_levels import LevelTaps, LevelWindows, fits_windows
-from edgekit.compiler.kernels.depthwise_packing import (
+from edgekit.compiler.kernels.convolution.result import Pixel, ResultWriter
+from edgekit.compiler.kernels.depthwise.levels import LevelTaps, LevelWindows, fits_windows
+from edgekit.compiler.kernels.depthwise.packing import (
     by_block,
     depthwise_layer,
     largest_sum,
     level_constants,
 )
-from edgekit.compiler.kernels.depthwise_tile import (
+from edgekit.compiler.kernels.depthwise.tile import (
     ColumnPiece,
     TileAt,
     columns_of,
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import tvm
 
     from edgekit.compiler.graph.operators import Convolution
-    from edgekit.compiler.kernels.geometry import Layer
+    from edgekit.compiler.kernels.convolution.geometry import Layer
     from edgekit.compiler.kernels.isa.base import Isa
     from edgekit.compiler.kernels.kernel import Built
     from edgekit.compiler.kernels.volume import Volume

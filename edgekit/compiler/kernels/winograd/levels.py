@@ -21,20 +21,20 @@ import numpy as np
 from edgekit.arithmetic.integer_ops import fold_zero_point
 from edgekit.compiler.graph.operators import Convolution, ToLevels
 from edgekit.compiler.kernels.border import fill_rows
+from edgekit.compiler.kernels.convolution.geometry import layer_of
+from edgekit.compiler.kernels.convolution.packing import scaled_bound
 from edgekit.compiler.kernels.draft import Draft, segments
-from edgekit.compiler.kernels.geometry import layer_of
 from edgekit.compiler.kernels.isa.forms import LevelRule, Run
 from edgekit.compiler.kernels.kernel import Built
-from edgekit.compiler.kernels.packing import scaled_bound
 from edgekit.compiler.kernels.volume import Volume
-from edgekit.compiler.kernels.winograd_integers import (
+from edgekit.compiler.kernels.winograd.integers import (
     INVERSE,
     is_exact,
     shift_of,
     transform_inputs,
     transform_outputs,
 )
-from edgekit.compiler.kernels.winograd_levels_cut import LevelsCut, choose_cut, packed_words
+from edgekit.compiler.kernels.winograd.levels_cut import LevelsCut, choose_cut, packed_words
 
 if TYPE_CHECKING:
     import tvm

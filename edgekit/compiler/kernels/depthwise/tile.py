@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
 
-from edgekit.compiler.kernels.cuts import cut_evenly
+from edgekit.compiler.kernels.convolution.cuts import cut_evenly
 
 if TYPE_CHECKING:
     import tvm
 
-    from edgekit.compiler.kernels.geometry import Layer
+    from edgekit.compiler.kernels.convolution.geometry import Layer
 
     Expr: TypeAlias = tvm.tirx.PrimExpr
 

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from edgekit.compiler.kernels.convolution_result import Pixel
-from edgekit.compiler.kernels.cuts import bound, loop
+from edgekit.compiler.kernels.convolution.cuts import bound, loop
+from edgekit.compiler.kernels.convolution.geometry import Layer, Source
+from edgekit.compiler.kernels.convolution.result import Pixel
 from edgekit.compiler.kernels.draft import Draft
-from edgekit.compiler.kernels.geometry import Layer, Source
 from edgekit.compiler.kernels.isa.base import Isa
 
 if TYPE_CHECKING:

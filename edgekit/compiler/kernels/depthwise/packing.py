@@ -8,7 +8,7 @@ import numpy as np
 
 from edgekit.arithmetic.integer_ops import fold_zero_point
 from edgekit.compiler.graph.operators import ToFloat, ToLevels
-from edgekit.compiler.kernels.geometry import Layer
+from edgekit.compiler.kernels.convolution.geometry import Layer
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

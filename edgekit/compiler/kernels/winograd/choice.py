@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from edgekit.compiler.graph.operators import Convolution
 from edgekit.compiler.graph.tensors import Tensor
-from edgekit.compiler.kernels.winograd import is_winograd
-from edgekit.compiler.kernels.winograd_matrices import (
+from edgekit.compiler.kernels.winograd.floats import is_winograd
+from edgekit.compiler.kernels.winograd.matrices import (
     TileSize,
     input_matrix,
     output_matrix,

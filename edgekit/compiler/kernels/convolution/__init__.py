@@ -1,0 +1,1 @@
+"""Convolutions and dense layers, computed directly from register tiles."""

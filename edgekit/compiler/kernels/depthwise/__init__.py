@@ -1,0 +1,1 @@
+"""Convolutions with one filter per channel."""

@@ -1,0 +1,1 @@
+"""Kernels that move or gather pixels: pooling, resizing, joining, changes of layout."""

@@ -1,0 +1,1 @@
+"""Kernels that treat every value alike, and the arithmetic they share with other kernels."""
