@@ -7,7 +7,8 @@ that whatever ends the process has a name.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     import onnx
 
     from edgekit.compiler.graph.operators import Network
+    from edgekit.compiler.plan.network_plan import NetworkPlan
 
 PHASES = ("read", "import", "plan", "lower", "write", "link")
 
@@ -171,6 +173,7 @@ def build_library(
         weights_bytes=len(graph.weights),
         disqualified=count.disqualification() if has_qdq(model) else None,
         steps=c_model.step_facts(),
+        notes=tuple(_notes(planned, region_operators(network))),
         details={
             **_details(toolchain, graph, lowered),
             "workspace_lower_bound": sources.plan.lower_bound,
@@ -195,6 +198,19 @@ def _fixed(specs: tuple[TensorSpec, ...]) -> tuple[TensorSpec, ...]:
 def _outputs(network: Network) -> tuple[TensorSpec, ...]:
     tensors = [network.tensors[name] for name in network.outputs]
     return tuple(TensorSpec(tensor.name, tensor.dtype, tensor.shape) for tensor in tensors)
+
+
+def _notes(planned: NetworkPlan, left_to_tvm: Sequence[str]) -> Iterator[str]:
+    if planned.winograd:
+        size = len(planned.graph.weights)
+        yield (
+            f"{len(planned.winograd)} convolutions by Winograd: weights of {size / 2**20:.1f} MiB "
+            f"instead of {(size - planned.winograd_bytes) / 2**20:.1f} MiB"
+        )
+    if left_to_tvm:
+        counts = Counter(left_to_tvm)
+        named = ", ".join(f"{kind} ({count})" for kind, count in sorted(counts.items()))
+        yield f"{len(left_to_tvm)} operators run as TVM itself compiles them: {named}"
 
 
 def _details(toolchain: Toolchain, graph: StepGraph, lowered: LoweredKernels) -> dict[str, Any]:

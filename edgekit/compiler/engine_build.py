@@ -54,6 +54,7 @@ class EngineBuild(msgspec.Struct, frozen=True, kw_only=True):
         weights_bytes: Constants inside the library.
         disqualified: Why this engine may not win a race, None when it may.
         steps: What each step is, where the engine runs in steps.
+        notes: What a reader of the report should know of it, a sentence each.
         details: Further facts for reports.
     """
 
@@ -69,6 +70,7 @@ class EngineBuild(msgspec.Struct, frozen=True, kw_only=True):
     weights_bytes: int = 0
     disqualified: str | None = None
     steps: tuple[StepFacts, ...] = ()
+    notes: tuple[str, ...] = ()
     details: dict[str, Any] = msgspec.field(default_factory=dict)
 
 

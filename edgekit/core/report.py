@@ -73,7 +73,11 @@ class StepCost(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EngineReport(msgspec.Struct, frozen=True, kw_only=True):
-    """Report one engine of the race on one device."""
+    """Report one engine of the race on one device.
+
+    `equals_host` says whether every output has the bits that this engine gives on the building
+    machine; None where nothing was compared.
+    """
 
     engine: str
     size_bytes: int
@@ -88,8 +92,10 @@ class EngineReport(msgspec.Struct, frozen=True, kw_only=True):
     instructions_m: float | None = None
     peak_rss_mib: float | None = None
     first_run_ms: float | None = None
+    equals_host: bool | None = None
     selected: bool = False
     steps: tuple[StepCost, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 class Mismatch(msgspec.Struct, frozen=True, kw_only=True):

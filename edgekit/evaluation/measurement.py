@@ -13,6 +13,7 @@ from edgekit.compiler.engine_build import EngineBuild, read_engine_build
 from edgekit.compiler.onnx_file import has_qdq, input_specs, load_onnx
 from edgekit.compiler.session import open_session as open_session_here
 from edgekit.compiler.session import run_session
+from edgekit.core.errors import StageError
 from edgekit.core.metric import Metric
 from edgekit.core.progress import Progress
 from edgekit.core.report import DeviceReport, EngineReport, Mismatch
@@ -134,6 +135,7 @@ def report_build(build: EngineBuild, place: Path) -> EngineReport:
         disqualified=build.disqualified,
         integer_ops=build.integer_ops,
         float_ops=build.float_ops,
+        notes=build.notes,
     )
 
 
@@ -195,6 +197,8 @@ def measure_engines(
             )
             judge = _Judge(samples, tolerance, metric, settings, locate)
             report = judge.report(build, place, result, outputs, info)
+            equals_host = _equals_host(build, host.get(build.engine), outputs)
+            report = msgspec.structs.replace(report, equals_host=equals_host)
             if settings.per_layer and job.num_runs:
                 report = msgspec.structs.replace(report, steps=measure_steps(session, job, build))
             reports.append(report)
@@ -278,6 +282,25 @@ class _Judge(NamedTuple):
             )
             for i in (here != there).nonzero()[0]
         ]
+
+
+def _equals_host(build: EngineBuild, host: Arrays | None, device: Arrays) -> bool | None:
+    """Compare bits; an integer model compiled by us has the same ones everywhere.
+
+    Raises:
+        StageError: It has not.
+    """
+    if host is None:
+        return None
+    differing = [name for name, array in device.items() if array.tobytes() != host[name].tobytes()]
+    if differing and build.engine == "tvm" and build.integer_ops and not build.float_ops:
+        raise StageError(
+            f"engine tvm: outputs {', '.join(differing)} on the device",
+            found="other bits than on this machine",
+            expected="the same: all its operators are integer ones",
+            hint="This is a fault of edgekit; please report it with the model",
+        )
+    return not differing
 
 
 def _host_outputs(

@@ -179,7 +179,7 @@ def _builds(
             finally:
                 task.advance()
             tiles = {(step.layer, step.tile) for step in build.steps if step.layer}
-            if tiles <= known:
+            if builds and tiles <= known:
                 break
             known |= tiles
             builds.append((place, build))

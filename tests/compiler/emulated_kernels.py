@@ -23,8 +23,11 @@ from numpy.typing import NDArray
 from edgekit.compiler.aot.lowering import lower_kernels
 from edgekit.compiler.aot.toolchain import toolchain_for
 from edgekit.core.places import cache_folder
+from edgekit.core.progress import NullProgress
 from edgekit.core.target import load_target
+from edgekit.devices.emulation.boards import BOARDS
 from edgekit.devices.emulation.qemu import PROGRAM, find_qemu
+from edgekit.devices.emulation.root import prepare_root
 from edgekit.devices.native_build import build_program, host_triple
 from tests.compiler.kernel_runner import KernelCase
 
@@ -166,7 +169,8 @@ def _build(cases: Sequence[KernelCase], target: str, folder: Path, main: str) ->
     lowered = lower_kernels(named, llvm_target, folder, prefix="t")
     assert all(not sizes for sizes in lowered.scratch.values()), "scratch outside of the contract"
     (folder / "main.c").write_text(main, encoding="utf-8")
-    command = [sys.executable, "-m", "ziglang", "cc", "-target", "aarch64-linux-musl", "-static"]
+    # Not static: zig would build musl first, which takes minutes.
+    command = [sys.executable, "-m", "ziglang", "cc", "-target", "aarch64-linux-gnu.2.28"]
     command += ["-O1", "main.c", *map(str, lowered.objects), "-o", "program"]
     subprocess.run(command, cwd=folder, check=True)
     return folder / "program"
@@ -174,7 +178,8 @@ def _build(cases: Sequence[KernelCase], target: str, folder: Path, main: str) ->
 
 def _run(program: Path, data: Path, core: str, folder: Path) -> list[int]:
     qemu, counts = find_qemu(), folder / "counts"
-    command = [str(qemu.path), "-cpu", core]
+    root = prepare_root(BOARDS[core], cache_folder(), NullProgress())
+    command = [str(qemu.path), "-cpu", core, "-L", str(root)]
     if qemu.no_counting is None:
         plugin = build_program("counter", host_triple(), cache_folder())
         command += ["-plugin", str(plugin)]

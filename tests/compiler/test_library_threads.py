@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import subprocess
 import sys
 import time
@@ -69,10 +68,10 @@ def test_threads_stay_within_what_the_workspace_holds(library: Path) -> None:
 
 def test_idle_threads_sleep(library: Path) -> None:
     model = CLibrary(library)
-    before = set(os.listdir("/proc/self/task"))
+    before = threads()
     model.model.set_threads(MAX_THREADS)
     model.run(image())
-    workers = set(os.listdir("/proc/self/task")) - before
+    workers = threads() - before
     assert len(workers) == MAX_THREADS - 1
     for _ in range(500):
         states = {state_of(worker) for worker in workers}
@@ -83,8 +82,12 @@ def test_idle_threads_sleep(library: Path) -> None:
     assert states == {"S"}
 
 
-def state_of(thread: str) -> str:
-    return Path(f"/proc/self/task/{thread}/stat").read_text().rpartition(")")[2].split()[0]
+def threads() -> set[Path]:
+    return set(Path("/proc/self/task").iterdir())
+
+
+def state_of(thread: Path) -> str:
+    return (thread / "stat").read_text().rpartition(")")[2].split()[0]
 
 
 def test_child_of_a_fork_computes_on_its_own_thread(library: Path) -> None:
@@ -118,14 +121,14 @@ def test_library_can_be_unloaded_while_its_threads_wait(library: Path) -> None:
     handle = model.library._handle
     model.model.set_threads(3)
     model.run(image())
-    before = len(os.listdir("/proc/self/task"))
+    before = len(threads())
     unload = ctypes.CDLL(None).dlclose
     unload.argtypes = [ctypes.c_void_p]
     for _ in range(1000):  # as often as the tests before have opened it
-        if len(os.listdir("/proc/self/task")) < before:
+        if len(threads()) < before:
             break
         unload(handle)
-    assert len(os.listdir("/proc/self/task")) == before - 2
+    assert len(threads()) == before - 2
 
 
 def test_tvm_runtime_runs_the_model_by_its_packed_entry(library: Path) -> None:

@@ -161,8 +161,8 @@ def test_full_disk_is_no_fault_of_the_model(job: CompileJob) -> None:
 def run_real(job: CompileJob, in_a_pass: str = "pass", when_writing: str = "pass") -> None:
     script = f"""
         import os, signal, sys
-        from edgekit.compiler import child
-        from edgekit.compiler.aot import build_library, lowering
+        from edgekit.compiler import build_library, child
+        from edgekit.compiler.aot import lowering
         passes, write = lowering.passes_of_loops, build_library.write_sources
         def troubled_passes():
             import tvm

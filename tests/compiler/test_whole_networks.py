@@ -12,10 +12,12 @@ import pytest
 
 from edgekit.compiler.graph.accounting import count_network
 from edgekit.compiler.graph.frontend import read_network
-from edgekit.compiler.graph.operators import Network
+from edgekit.compiler.graph.operators import Network, Region
 from edgekit.compiler.graph.rebias import to_levels_of
 from edgekit.compiler.graph.reference import run_network
+from edgekit.compiler.onnx_file import specialise
 from edgekit.devices.emulation.qemu import PROGRAM
+from tests.compiler.onnx_models import GraphBuilder
 from tests.compiler.operator_checks import allowed_error, operator_errors
 from tests.compiler.whole_networks import (
     float_model,
@@ -101,6 +103,24 @@ def test_compiled_integer_networks_equal_the_reference_bit_for_bit(tmp_path: Pat
     network = read_network(model)
     inputs = random_inputs(network)
     assert_same(network, inputs, run_here(model, inputs, tmp_path))
+
+
+def moves() -> onnx.ModelProto:
+    """Kernels TVM brings of its own: one loop over 64-bit indices, and loops written by hand."""
+    b = GraphBuilder()
+    picked = b.op("Gather", "x", b.constant(np.array([2, 0])), axis=1)
+    places = b.constant(np.array([[1, 0, 2]]))
+    scattered = b.op("ScatterElements", "x", places, b.weight(1, 3), axis=0)
+    summed = b.op("CumSum", scattered, b.constant(np.array(1)))
+    return specialise(b.model({"x": [4, 3]}, {picked: [4, 2], summed: [4, 3]}))
+
+
+def test_operators_without_a_kernel_of_ours_run_as_well(tmp_path: Path) -> None:
+    model = moves()
+    network = read_network(model)
+    assert {type(item) for item in network.operators} == {Region}
+    inputs = random_inputs(network)
+    assert_near(network, inputs, run_here(model, inputs, tmp_path))
 
 
 class TestEmulated:

@@ -68,9 +68,10 @@ def schedule_kernel(
         is_tiled = _tile_reduction(schedule, lanes, num_registers * 3 // 4)
     except s_tir.ScheduleError:
         is_tiled = False
-    if not is_tiled:
-        schedule = merge_loops(s_tir.Schedule(kernel))
-    return schedule.mod["main"]
+    try:
+        return (schedule if is_tiled else merge_loops(s_tir.Schedule(kernel))).mod["main"]
+    except s_tir.ScheduleError:
+        return kernel  # loops that TVM wrote by hand, without blocks in them
 
 
 def choose_tile(

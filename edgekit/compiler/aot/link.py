@@ -25,7 +25,7 @@ from edgekit.compiler.aot.toolchain import Toolchain
 from edgekit.core.errors import StageError, require_module
 
 _SHARED_PAGE_SIZE = "16384"  # required of new Android devices, and right everywhere else
-_TIMEOUT_S = 300
+_TIMEOUT_S = 1500  # the first program for a system makes zig build its libc
 _SUPPORT_LIBRARY = frozenset({"__aeabi_memcpy", "__aeabi_memset", "__aeabi_memmove"})
 # What threads and the entry for TVM's runtime use; kernels call none of it.
 _LIBC_CALLS = frozenset(
@@ -212,7 +212,18 @@ class _Zig:
 
     def _run(self, *arguments: str) -> None:
         command = [sys.executable, "-m", "ziglang", *arguments]
-        done = subprocess.run(
+        doing = f"linking for {self._target} with `zig {' '.join(arguments[:1])}`"
+        try:
+            done = self._done(command)
+        except subprocess.TimeoutExpired as error:
+            raise StageError(doing, found=f"no end after {_TIMEOUT_S} s") from error
+        if done.returncode != 0:
+            lines = [line for line in done.stderr.splitlines() if line.strip()]
+            found = " / ".join(lines[-3:]) or f"exit status {done.returncode}"
+            raise StageError(doing, found=found)
+
+    def _done(self, command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
             command,
             cwd=self.folder,
             env=dict(self._environment),
@@ -223,9 +234,3 @@ class _Zig:
             timeout=_TIMEOUT_S,
             check=False,
         )
-        if done.returncode != 0:
-            lines = [line for line in done.stderr.splitlines() if line.strip()]
-            raise StageError(
-                f"linking for {self._target} with `zig {' '.join(arguments[:1])}`",
-                found=" / ".join(lines[-3:]) or f"exit status {done.returncode}",
-            )

@@ -197,8 +197,15 @@ def _with_pointers(kernel: tvm.tirx.PrimFunc, symbol: str) -> tvm.tirx.PrimFunc:
     }
     params = [pointers.get(param, param) for param in kernel.params]
     declared = [tirx.DeclBuffer(buffer, data=pointers[buffer]) for buffer in buffers]
+    # Some of TVM's kernels take tensors inside of larger ones; here a pointer is where one begins.
+    offsets = [buffer.ty.elem_offset for buffer in buffers]
+    bound = [
+        tirx.Bind(offset, tirx.IntImm(str(offset.ty), 0))
+        for offset in offsets
+        if isinstance(offset, tirx.Var)
+    ]
     # The value is what lets a failed parallel launch leave a kernel; today it is always 0.
-    body = tirx.SeqStmt([*declared, kernel.body, tirx.Return(tirx.IntImm("int32", 0))])
+    body = tirx.SeqStmt([*bound, *declared, kernel.body, tirx.Return(tirx.IntImm("int32", 0))])
     function = tirx.PrimFunc(params, body, tvm.ir.PrimType("int32"), kernel.attrs)
     return function.with_attr("global_symbol", symbol)
 

@@ -35,7 +35,8 @@ def take_outer_loop(
     if loop.kind != tirx.ForKind.PARALLEL or not is_plain:
         return None
     begin, end = tirx.Var("begin", "int32"), tirx.Var("end", "int32")
-    ranged = tirx.For(loop.loop_var, begin, end - begin, tirx.ForKind.SERIAL, loop.body)
+    first, last = (bound.astype(str(loop.loop_var.ty)) for bound in (begin, end))
+    ranged = tirx.For(loop.loop_var, first, last - first, tirx.ForKind.SERIAL, loop.body)
     body = tirx.SeqStmt([ranged if part.same_as(loop) else part for part in statements])
     params = [*function.params, begin, end]
     changed = tirx.PrimFunc(params, body, function.ret_type, function.attrs)

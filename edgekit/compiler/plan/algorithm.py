@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 import msgspec
 import numpy as np
 
-from edgekit.compiler.graph.operators import Convolution, Dense, Network, Operator, Pool
+from edgekit.compiler.graph.operators import (
+    Convolution,
+    Dense,
+    Network,
+    Operator,
+    Pool,
+    ToFloat,
+)
 from edgekit.compiler.graph.tensors import Tensor
 from edgekit.compiler.kernels.convolution.geometry import required_pads
 from edgekit.compiler.kernels.isa.base import Isa
@@ -23,6 +31,8 @@ from edgekit.compiler.plan.forms import Pads, has_few_channels
 
 _PACKING = 1.02  # what fills the last vectors of weights
 _CODE_BYTES = 512 * 1024
+_GROWTH = 2.5
+"""What `auto` lets all weights grow to without a bound: ResNet-18's gain nothing beyond it."""
 
 Algorithm = Literal["direct", "depthwise", "winograd-f2", "winograd-f4"]
 WinogradChoice = Literal["auto", "off", "f2", "f4"]
@@ -39,7 +49,8 @@ class AlgorithmOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     Args:
         winograd: `auto` takes the size that pays best, `f2` and `f4` one size where it is possible.
-        size_bytes: What the library may need; None without a bound. Only `auto` minds it.
+        size_bytes: What the library may need; None for 2.5 times what it needs without Winograd.
+            Only `auto` minds it.
     """
 
     winograd: WinogradChoice = "auto"
@@ -54,18 +65,39 @@ def choose_algorithms(
     candidates: list[list[_Candidate]] = []
     for operator in network.operators:
         if isinstance(operator, Convolution):
-            chosen[operator.name] = "depthwise" if is_depthwise(operator) else "direct"
+            alone = is_depthwise(operator) and not _changes_blocks(operator, isa)
+            chosen[operator.name] = "depthwise" if alone else "direct"
             candidates.append(_candidates(network, operator, options.winograd, isa))
-    limit = options.size_bytes if options.winograd == "auto" else None
-    for kept in _within(candidates, limit, _constant_bytes(network)):
+    constants = _constant_bytes(network)
+    limit: int | None = options.size_bytes or int(_GROWTH * constants * _PACKING) + _CODE_BYTES
+    if options.winograd != "auto":
+        limit = None
+    for kept in _within(candidates, limit, constants):
         chosen[kept.operator] = "winograd-f2" if kept.m == 2 else "winograd-f4"
     return chosen
+
+
+def winograd_growth(network: Network, algorithms: Mapping[str, Algorithm]) -> int:
+    """Return how many bytes Winograd adds to the weights of a network."""
+    growth = 0
+    for operator in network.operators:
+        algorithm = algorithms.get(operator.name, "direct")
+        if isinstance(operator, Convolution) and algorithm.startswith("winograd"):
+            size_of = weights_bytes if operator.result is None else levels_weights_bytes
+            size = size_of(operator, 2 if algorithm == "winograd-f2" else 4)
+            growth += size - operator.weights.nbytes
+    return growth
 
 
 def is_depthwise(operator: Convolution) -> bool:
     """Return whether every channel has one filter of its own."""
     outputs, inputs = operator.weights.shape[:2]
     return operator.groups > 1 and outputs == operator.groups and inputs == 1
+
+
+def _changes_blocks(operator: Convolution, isa: Isa) -> bool:
+    """Return whether the result has fewer channels side by side than the operand."""
+    return isinstance(operator.result, ToFloat) and isa.level_block != isa.float_block
 
 
 class _Candidate(msgspec.Struct, frozen=True, kw_only=True):

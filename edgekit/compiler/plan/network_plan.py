@@ -9,10 +9,11 @@ import msgspec
 
 from edgekit.compiler.aot.step_graph import StepGraph, StepGraphBuilder
 from edgekit.compiler.aot.toolchain import Toolchain
+from edgekit.compiler.graph.check import check_weights
 from edgekit.compiler.graph.operators import Network
 from edgekit.compiler.graph.rebias import to_levels_of
 from edgekit.compiler.kernels.isa.choose import isa_for
-from edgekit.compiler.plan.algorithm import AlgorithmOptions, choose_algorithms
+from edgekit.compiler.plan.algorithm import AlgorithmOptions, choose_algorithms, winograd_growth
 from edgekit.compiler.plan.assembly import assemble
 from edgekit.compiler.plan.layout import choose_layout
 from edgekit.compiler.plan.operator_kernels import KernelBuilder
@@ -28,11 +29,13 @@ class NetworkPlan(msgspec.Struct, frozen=True, eq=False, kw_only=True):
         network: As it is run, all levels of one dtype.
         graph: Its steps and kernels.
         winograd: Names of the operators computed by Winograd, with their algorithm.
+        winograd_bytes: What that adds to the weights.
     """
 
     network: Network
     graph: StepGraph
     winograd: dict[str, Any]
+    winograd_bytes: int
 
 
 def plan_network(
@@ -55,9 +58,11 @@ def plan_network(
         tile_candidate: Which of the analytic choice's tiles to take, the best being 0.
 
     Raises:
-        InputError: TVM cannot import an operator that has no kernel of ours.
+        InputError: TVM cannot import an operator that has no kernel of ours, or weights are beyond
+            what the instruction set takes.
     """
     isa = isa_for(target)
+    check_weights(network, isa.weight_limit)
     moved = to_levels_of(network, isa.level_dtype)
     algorithms = choose_algorithms(moved, options, isa)
     kernels = KernelBuilder(
@@ -79,4 +84,9 @@ def plan_network(
         for name, algorithm in algorithms.items()
         if algorithm.startswith("winograd")
     }
-    return NetworkPlan(network=moved, graph=graph, winograd=winograd)
+    return NetworkPlan(
+        network=moved,
+        graph=graph,
+        winograd=winograd,
+        winograd_bytes=winograd_growth(moved, algorithms),
+    )

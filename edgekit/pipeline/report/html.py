@@ -239,10 +239,9 @@ def _race_notes(report: BuildReport) -> Markup | None:
         for row in rows.engine_rows(report)
         if row.reason
     ]
-    return join(
-        _list(reasons, class_="reasons"),
-        tag("p", rows.selection_line(report), " ", rows.basis_line(report), class_="quiet"),
-    )
+    notes = [f" {row.engine}: {note}." for row in rows.engine_rows(report) for note in row.notes]
+    found = (rows.selection_line(report), " ", rows.basis_line(report), *notes)
+    return join(_list(reasons, class_="reasons"), tag("p", *found, class_="quiet"))
 
 
 def _footer(report: BuildReport) -> Markup:

@@ -98,6 +98,7 @@ def _engines(report: BuildReport) -> str:
     reasons = [
         f"{r.engine} is disqualified: {r.reason}" for r in rows.engine_rows(report) if r.reason
     ]
+    reasons += [f"{r.engine}: {note}" for r in rows.engine_rows(report) for note in r.notes]
     closing = escape(rows.selection_line(report))
     return "\n\n".join(part for part in (text, bullets(reasons), closing) if part)
 

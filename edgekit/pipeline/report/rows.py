@@ -5,6 +5,7 @@ An empty text means "nothing to show"; each format decides how that looks.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal
 
 import msgspec
@@ -51,6 +52,7 @@ class EngineRow(msgspec.Struct, frozen=True, kw_only=True):
     parity: str
     speed: str
     tail: str
+    notes: tuple[str, ...]
     memory: str
     size: str
     reason: str
@@ -247,6 +249,7 @@ def _engine_row(engine: EngineReport, report: BuildReport) -> EngineRow:
         parity=parity_text(engine.parity),
         speed=_speed(engine, report),
         tail=_tail(latency),
+        notes=tuple(_notes(engine)),
         memory=""
         if engine.peak_rss_mib is None or report.is_emulated
         else figures.quantity(engine.peak_rss_mib, "MiB"),
@@ -272,6 +275,12 @@ def _step_row(step: StepCost, *, is_emulated: bool) -> StepRow:
         cost=cost,
         speed=speed,
     )
+
+
+def _notes(engine: EngineReport) -> Iterator[str]:
+    if engine.equals_host:
+        yield "the same bits as on the building machine"
+    yield from map(printable, engine.notes)
 
 
 def _tail(latency: Latency | None) -> str:

@@ -141,6 +141,7 @@ def _engine_notes(report: BuildReport) -> list[Text]:
     for row in rows.engine_rows(report):
         if row.reason:
             notes.append(Text(f"{row.engine} is disqualified: {row.reason}", style="yellow"))
+        notes += [Text(f"{row.engine}: {note}", style="dim") for note in row.notes]
         if row.tail:
             notes.append(Text(f"{row.engine}: {row.tail}", style="dim"))
     return [*notes, Text(rows.basis_line(report), style="dim")]

@@ -39,6 +39,7 @@ class Avx2(Isa):
     """Describe AVX2 with FMA and without VNNI."""
 
     level_dtype = "int8"
+    weight_limit = 127
     dot_group = 4
     window_pixels = 4
     table_width = byte_tables.WIDTH

@@ -36,6 +36,8 @@ class Isa:
     """
 
     level_dtype: ClassVar[Literal["uint8", "int8"]] = "int8"
+    weight_limit: ClassVar[int] = 128
+    """Largest absolute value of an int8 weight that `dot` takes."""
     dot_group: ClassVar[int] = 4
     """Input channels one integer step reduces; they lie side by side in memory."""
     num_partials: ClassVar[int] = 1

@@ -32,6 +32,7 @@ class Neon(Isa):
     """Describe NEON without dot products, such as Cortex-A72."""
 
     level_dtype = "int8"
+    weight_limit = 127
     dot_group = 16
     num_partials = 4
     splat_group = 4
