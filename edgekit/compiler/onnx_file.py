@@ -51,6 +51,11 @@ def load_onnx(path: Path) -> onnx.ModelProto:
         check_tensor(path, tensor)
     for info in (*model.graph.input, *model.graph.output, *model.graph.value_info):
         _check_declared(path, info)
+    for info in (*model.graph.input, *model.graph.output):
+        if "\0" in info.name:
+            raise InputError(
+                f"reading {path}", found=f"name {info.name!r}", expected="names without a NUL"
+            )
     _run_checker(path, model)
     _check_inferred(path, model)
     return model
@@ -115,13 +120,15 @@ def specialise(model: onnx.ModelProto, sizes: Mapping[str, int] | None = None) -
     chosen = dict(sizes or {})
     for info in fixed.graph.input:
         if info.name not in constants:
-            _fix_sizes(info, chosen)
+            _fix_sizes(f"input '{info.name}'", info, chosen)
     for info in fixed.graph.output:
         # What the inputs decide is inferred again: a stale name or a wrong rank would win.
         info.type.tensor_type.ClearField("shape")
     inferred = _infer(fixed)
+    makers = {name: node.name for node in model.graph.node for name in node.output}
     for info, declared in zip(inferred.graph.output, model.graph.output, strict=True):
-        _fill_shape(info, declared, chosen)
+        doing = f"output '{info.name}' of operator '{makers.get(info.name, '')}'"
+        _fill_shape(doing, info, declared, chosen)
     return inferred
 
 
@@ -213,8 +220,15 @@ def _check_declared(path: Path, info: onnx.ValueInfoProto) -> None:
             doing, found=f"element type {kind}", expected=", ".join(sorted(DTYPES.values()))
         )
     dims = [dim.dim_value for dim in info.type.tensor_type.shape.dim if dim.HasField("dim_value")]
+    if any(dim < 0 for dim in dims):
+        raise InputError(
+            doing,
+            found=f"shape {dims}",
+            expected="sizes from 0 on",
+            hint="Is a window larger than what it moves over?",
+        )
     claimed = math.prod(dims) * DTYPE_BYTES.get(kind, 1)
-    if any(dim < 0 for dim in dims) or claimed > MAX_TENSOR_BYTES:
+    if claimed > MAX_TENSOR_BYTES:
         raise InputError(
             doing, found=f"shape {dims}, {claimed} bytes", expected="at most 2 GiB per tensor"
         )
@@ -249,11 +263,11 @@ def _spec(info: onnx.ValueInfoProto) -> TensorSpec:
     return TensorSpec(name=info.name, dtype=DTYPES[kind.elem_type], shape=tuple(shape))
 
 
-def _fix_sizes(info: onnx.ValueInfoProto, sizes: Mapping[str, int]) -> None:
+def _fix_sizes(doing: str, info: onnx.ValueInfoProto, sizes: Mapping[str, int]) -> None:
     for axis, dim in enumerate(info.type.tensor_type.shape.dim):
         if dim.HasField("dim_value"):
             if dim.dim_value == 0:
-                raise InputError(f"input '{info.name}'", found=f"size 0 at axis {axis}")
+                raise InputError(doing, found=f"size 0 at axis {axis}")
         elif dim.dim_param in sizes:
             dim.dim_value = sizes[dim.dim_param]
         elif axis == 0:
@@ -263,7 +277,10 @@ def _fix_sizes(info: onnx.ValueInfoProto, sizes: Mapping[str, int]) -> None:
 
 
 def _fill_shape(
-    info: onnx.ValueInfoProto, declared: onnx.ValueInfoProto, sizes: Mapping[str, int]
+    doing: str,
+    info: onnx.ValueInfoProto,
+    declared: onnx.ValueInfoProto,
+    sizes: Mapping[str, int],
 ) -> None:
     """Take the author's word for sizes that inference leaves open."""
     inferred, said = info.type.tensor_type, declared.type.tensor_type
@@ -273,7 +290,7 @@ def _fill_shape(
     for dim, word in zip(inferred.shape.dim, said.shape.dim, strict=False):
         if not dim.HasField("dim_value"):
             dim.CopyFrom(word)
-    _fix_sizes(info, sizes)
+    _fix_sizes(doing, info, sizes)
 
 
 def _open_size(tensor: str, axis: int, name: str) -> InputError:

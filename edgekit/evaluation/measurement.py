@@ -199,8 +199,10 @@ def measure_engines(
             report = judge.report(build, place, result, outputs, info)
             equals_host = _equals_host(build, host.get(build.engine), outputs)
             report = msgspec.structs.replace(report, equals_host=equals_host)
-            if settings.per_layer and job.num_runs:
+            if settings.per_layer and job.num_runs and not _counts_whole_runs(build, info):
                 report = msgspec.structs.replace(report, steps=measure_steps(session, job, build))
+            elif settings.per_layer:
+                warnings.append(f"{build.engine}: its operators cannot be measured one by one here")
             reports.append(report)
             mismatches += judge.mismatches(build.engine, host.get(build.engine), outputs)
             warnings += [f"{build.engine}: {text}" for text in doubts(result.times_us)]
@@ -282,6 +284,11 @@ class _Judge(NamedTuple):
             )
             for i in (here != there).nonzero()[0]
         ]
+
+
+def _counts_whole_runs(build: EngineBuild, info: DeviceInfo) -> bool:
+    """Tell whether an emulator cannot see where the engine's operators begin and end."""
+    return info.kind == "emulated" and not build.steps
 
 
 def _equals_host(build: EngineBuild, host: Arrays | None, device: Arrays) -> bool | None:

@@ -159,6 +159,68 @@ def test_a_zero_point_of_another_type_names_its_node(tmp_path: Path) -> None:
         read(model, tmp_path)
 
 
+def unfitting(kind: str, *operands: np.ndarray, **attributes: int | list[int]) -> onnx.ModelProto:
+    """One node `node_KIND_0` over an image of 4 channels; the checker of ONNX lets all pass."""
+    b = GraphBuilder()
+    return b.model(
+        {"x": [1, 4, 6, 6]}, {b.op(kind, "x", *map(b.constant, operands), **attributes): []}
+    )
+
+
+def ones(*shape: int) -> np.ndarray:
+    return np.ones(shape, np.float32)
+
+
+UNFITTING = {
+    "more channels than there are": unfitting("Conv", ones(4, 5, 3, 3)),
+    "fewer channels": unfitting("Conv", ones(4, 3, 3, 3)),
+    "no group": unfitting("Conv", ones(4, 4, 3, 3), group=0),
+    "groups that leave outputs": unfitting("Conv", ones(5, 2, 3, 3), group=2),
+    "another kernel shape": unfitting("Conv", ones(4, 4, 3, 3), kernel_shape=[5, 5]),
+    "a short bias": unfitting("Conv", ones(4, 4, 3, 3), ones(3)),
+    "a transposed convolution's channels": unfitting("ConvTranspose", ones(3, 5, 3, 3)),
+    "a transposed convolution's bias": unfitting("ConvTranspose", ones(4, 5, 3, 3), ones(4)),
+    "a short scale": unfitting("InstanceNormalization", ones(3), ones(4)),
+    "more values": unfitting("Reshape", np.array([1, 145])),
+    "fewer values": unfitting("Reshape", np.array([1, 143])),
+    "fewer axes": unfitting("Transpose", perm=[0, 2, 1]),
+    "an index outside": unfitting("Gather", np.array([1, 4]), axis=1),
+}
+
+
+@pytest.mark.parametrize("case", UNFITTING)
+def test_operands_that_do_not_fit_name_their_node(tmp_path: Path, case: str) -> None:
+    with pytest.raises(InputError, match=r"'node_\w+_0' \(\w+\): found .*, expected \["):
+        read(UNFITTING[case], tmp_path)
+
+
+def test_a_bias_that_does_not_fit_a_product_names_its_node(tmp_path: Path) -> None:
+    b = GraphBuilder()
+    y = b.op("Gemm", "x", b.constant(ones(8, 3)), b.constant(ones(4)))
+    with pytest.raises(InputError, match=r"node_gemm_0.*bias of shape \[4\], expected \[3\]"):
+        read(b.model({"x": [1, 8]}, {y: [1, 3]}), tmp_path)
+
+
+def test_an_output_without_a_value_names_its_node(tmp_path: Path) -> None:
+    b = GraphBuilder()
+    y = b.op("Conv", "x", b.constant(ones(4, 4, 7, 7)))
+    with pytest.raises(InputError, match=f"output '{y}' of operator 'node_{y}': found size 0"):
+        read(b.model({"x": [1, 4, 6, 6]}, {y: [1, 4, 0, 0]}), tmp_path)
+
+
+def test_windows_larger_than_the_image_are_not_called_too_large_for_memory(tmp_path: Path) -> None:
+    b = GraphBuilder()
+    y = b.op("MaxPool", "x", kernel_shape=[9, 9])
+    with pytest.raises(InputError, match=f"'{y}'.*-2.*expected sizes from 0 on.*window"):
+        read(b.model({"x": [1, 4, 6, 6]}, {y: [1, 4, 1, 1]}), tmp_path)
+
+
+def test_names_that_c_would_cut_are_refused(tmp_path: Path) -> None:
+    b = GraphBuilder()
+    with pytest.raises(InputError, match="names without a NUL"):
+        read(b.model({"x\0y": [1, 4]}, {b.op("Relu", "x\0y"): [1, 4]}), tmp_path)
+
+
 def test_tensors_beyond_memory_are_refused_before_anything_is_computed(tmp_path: Path) -> None:
     b = GraphBuilder()
     repeats = b.constant(np.array([1 << 16, 1 << 16]))

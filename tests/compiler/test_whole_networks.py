@@ -111,7 +111,7 @@ def moves() -> onnx.ModelProto:
     picked = b.op("Gather", "x", b.constant(np.array([2, 0])), axis=1)
     places = b.constant(np.array([[1, 0, 2]]))
     scattered = b.op("ScatterElements", "x", places, b.weight(1, 3), axis=0)
-    summed = b.op("CumSum", scattered, b.constant(np.array(1)))
+    summed = b.op("CumSum", scattered, b.constant(np.array(1)), reverse=1)
     return specialise(b.model({"x": [4, 3]}, {picked: [4, 2], summed: [4, 3]}))
 
 

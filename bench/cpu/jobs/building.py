@@ -12,6 +12,7 @@ from typing import Literal
 import msgspec
 
 from bench.cpu.jobs.child import reply
+from bench.cpu.jobs.memory import status_kib
 
 _MIB = 1 << 20
 
@@ -80,13 +81,16 @@ def main(arguments: list[str]) -> None:
     )
     seconds = time.monotonic() - start
     library = out / build.library
-    uses = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    peak_kib = max(use.ru_maxrss for use in uses)
+    own, others = (
+        resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )
+    # Not our own ru_maxrss: it begins with what the process that started this one had.
+    peak_kib = max(status_kib("VmHWM"), others.ru_maxrss)
     reply(
         Built(
             library=library.name,
             compile_s=round(seconds, 2),
-            compile_cpu_s=round(sum(use.ru_utime + use.ru_stime for use in uses), 2),
+            compile_cpu_s=round(_seconds(own) + _seconds(others), 2),
             compile_peak_mib=round(peak_kib * 1024 / _MIB, 1),
             library_bytes=library.stat().st_size,
             weights_bytes=build.weights_bytes,
@@ -97,6 +101,10 @@ def main(arguments: list[str]) -> None:
             winograd_kernels=sum(step.kind.startswith("winograd") for step in build.steps),
         )
     )
+
+
+def _seconds(used: resource.struct_rusage) -> float:
+    return used.ru_utime + used.ru_stime
 
 
 if __name__ == "__main__":

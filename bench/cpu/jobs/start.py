@@ -15,6 +15,7 @@ import msgspec
 
 from bench.cpu.jobs.child import reply
 from bench.cpu.jobs.contenders import open_contender
+from bench.cpu.jobs.memory import forget_peak, status_kib
 from bench.nets.catalog import net_images
 
 _PACKAGES = {
@@ -57,19 +58,14 @@ def main(arguments: list[str]) -> None:
     image = net_images(job.model, 1, 7)
     importlib.import_module(_PACKAGES[job.engine.partition("-")[0]])
     files = {name: Path(path) for name, path in job.files.items()}
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # forget the peak so far
-    before = _status_kib("VmRSS")
+    forget_peak()
+    before = status_kib("VmRSS")
     begin = time.perf_counter()
     opened = open_contender(job.engine, files, image, num_threads=1)
     opened.run()
     seconds = time.perf_counter() - begin
-    growth = _status_kib("VmHWM") - before
+    growth = status_kib("VmHWM") - before
     reply(Start(first_result_ms=round(seconds * 1e3, 2), growth_mib=round(growth / 1024, 2)))
-
-
-def _status_kib(key: str) -> int:
-    text = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
-    return next(int(line.split()[1]) for line in text.splitlines() if line.startswith(key))
 
 
 if __name__ == "__main__":

@@ -47,8 +47,10 @@ def fuse(module: tvm.IRModule, llvm_target: tvm.target.Target) -> tvm.IRModule:
     import tvm
     from tvm import relax
 
+    from edgekit.compiler.aot.ordering import legalize_map
+
     passes = [
-        relax.transform.LegalizeOps(),
+        relax.transform.LegalizeOps(legalize_map()),
         relax.transform.AnnotateTIROpPattern(),
         relax.transform.FoldConstant(),
         relax.transform.FuseOps(),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgekit.compiler.graph.nodes.node_graph import Node, NodeGraph
+from edgekit.compiler.graph.nodes.operands import check_operands
 from edgekit.compiler.graph.operators import Convolution, Dense, Network
 from edgekit.core.errors import InputError
 
@@ -18,18 +19,20 @@ _QUANTIZERS = ("QuantizeLinear", "DequantizeLinear")
 
 
 def check_nodes(graph: NodeGraph) -> None:
-    """Check the quantizers of a graph, and that no tensor is empty.
+    """Check the quantizers of a graph, that operands fit each other, and that no tensor is empty.
 
     Args:
         graph: With constants and shapes settled.
 
     Raises:
         InputError: A scale is missing, only known at run time, of a wrong length or no positive
-            number, a zero point does not fit, an axis does not exist, or a tensor holds nothing.
+            number, a zero point does not fit, an axis does not exist, operands have shapes that do
+            not fit each other, an index lies outside, or a tensor holds nothing.
     """
     for node in graph.nodes():
         if node.kind in _QUANTIZERS and not node.domain:
             _check_quantizer(graph, node)
+        check_operands(graph, node)
         for name in (*node.reads, *node.writes):
             shape = graph.tensors[name].shape if name in graph.tensors else ()
             if 0 in shape:
