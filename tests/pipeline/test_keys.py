@@ -61,8 +61,9 @@ def test_option_changes_its_stage_and_all_after_it(override: str, first: str) ->
     assert differing(plan(), plan(override)) == ALL[ALL.index(first) :]
 
 
-def test_budget_changes_no_key() -> None:
-    assert differing(plan(), plan("budget={size_mib: 1}")) == []
+def test_budget_changes_no_key_but_the_size_that_the_compiler_keeps_to() -> None:
+    assert differing(plan(), plan("budget={size_mib: 0.25, latency_ms: {p50: 1}}")) == []
+    assert differing(plan(), plan("budget={size_mib: 1}")) == ["compile", "profile"]
 
 
 def test_target_changes_only_what_reads_it() -> None:
