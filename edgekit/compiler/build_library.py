@@ -19,11 +19,12 @@ from edgekit.compiler.aot.c_model import CModel, check_name, kernel_calls
 from edgekit.compiler.aot.codegen import write_sources
 from edgekit.compiler.aot.link import link_model
 from edgekit.compiler.aot.lowering import LoweredKernels, lower_kernels
-from edgekit.compiler.aot.step_graph import StepGraph
+from edgekit.compiler.aot.step_graph import Step, StepGraph
 from edgekit.compiler.aot.toolchain import Toolchain, toolchain_for
 from edgekit.compiler.engine_build import EngineBuild
 from edgekit.compiler.onnx_file import has_qdq, input_specs, load_onnx, specialise
 from edgekit.compiler.plan.algorithm import AlgorithmOptions, WinogradChoice
+from edgekit.core.errors import InputError
 from edgekit.core.model import TensorSpec
 from edgekit.core.target import Target
 
@@ -126,6 +127,7 @@ def build_library(
         tile_candidate=job.tile_candidate,
     )
     graph = planned.graph
+    _check_memory(graph, job.target)
     watch.phase("lower")
     lowered = lower_kernels(
         {kernel: held.function for kernel, held in graph.kernels.items()},
@@ -182,6 +184,28 @@ def build_library(
             "winograd": planned.winograd,
         },
     )
+
+
+def _check_memory(graph: StepGraph, target: Target) -> None:
+    """Refuse a model whose weights and dearest step alone are more than the device has."""
+    limit = target.memory_mib
+    if limit is None or not graph.steps:
+        return
+    sizes = {step.facts.name: _workspace_bytes(graph, step) for step in graph.steps}
+    dearest = max(sizes, key=lambda name: sizes[name])
+    needed = (len(graph.weights) + sizes[dearest]) / 2**20
+    if needed > limit:
+        raise InputError(
+            f"compiling operator '{dearest}' for target '{target.name}'",
+            found=f"{needed:.0f} MiB for it and all weights",
+            expected=f"at most {limit} MiB, the memory of the device",
+            hint="Use a smaller model or smaller inputs",
+        )
+
+
+def _workspace_bytes(graph: StepGraph, step: Step) -> int:
+    values = {value for value in (*step.reads, *step.writes) if value.place == "workspace"}
+    return sum(graph.tensor_bytes[value.index] for value in values)
 
 
 def _options(job: CompileJob) -> AlgorithmOptions:

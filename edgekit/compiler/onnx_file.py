@@ -20,7 +20,7 @@ from edgekit.compiler.onnx_tensors import (
     check_tensor,
     model_tensors,
 )
-from edgekit.core.errors import InputError
+from edgekit.core.errors import InputError, near
 from edgekit.core.files import write_atomic
 from edgekit.core.model import TensorSpec
 
@@ -96,6 +96,27 @@ def output_specs(model: onnx.ModelProto) -> tuple[TensorSpec, ...]:
 def has_qdq(model: onnx.ModelProto) -> bool:
     """Return whether the model holds quantize or dequantize operators: an int8 model."""
     return any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in model.graph.node)
+
+
+def set_sizes(model: onnx.ModelProto, sizes: Mapping[str, int]) -> None:
+    """Fix open sizes of a model by name, in place.
+
+    Raises:
+        InputError: No input has a size of that name.
+    """
+    inputs = [info.type.tensor_type.shape.dim for info in model.graph.input]
+    outputs = [info.type.tensor_type.shape.dim for info in model.graph.output]
+    known = {dim.dim_param for dims in inputs for dim in dims if dim.dim_param}
+    for name in sizes:
+        if name not in known:
+            raise InputError(
+                f"fixing size '{name}'",
+                found=f"open sizes {', '.join(sorted(known)) or 'none'}",
+                hint=near(name, known),
+            )
+    for dim in (dim for dims in (*inputs, *outputs) for dim in dims):
+        if dim.dim_param in sizes:
+            dim.dim_value = sizes[dim.dim_param]
 
 
 def specialise(model: onnx.ModelProto, sizes: Mapping[str, int] | None = None) -> onnx.ModelProto:
@@ -299,7 +320,8 @@ def _open_size(tensor: str, axis: int, name: str) -> InputError:
         f"fixing the shape of '{tensor}'",
         found=f"open size {asked} at axis {axis}",
         expected="a fixed size everywhere but in the batch (axis 0)",
-        hint=f"Export the model with a fixed size for {asked}",
+        hint=f"Export the model with a fixed size for {asked}"
+        + (f", or give one: --set model.sizes.{name}=N" if name else ""),
     )
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
+import msgspec
+
 from edgekit.core.errors import InputError, require_module
 from edgekit.core.model import ModelHandle, ModelKind, TensorSpec
-from edgekit.core.options import Options, path_option
+from edgekit.core.options import Meta, Options, path_option
 from edgekit.core.stage import StageContext, StageResult
 from edgekit.learn.checks import fit_inputs
 
@@ -29,6 +31,9 @@ class Onnx(Options, frozen=True, kw_only=True):
     reads: ClassVar[tuple[str, ...]] = ()
 
     onnx: Annotated[str, path_option("The .onnx file")]
+    sizes: Annotated[
+        dict[str, Annotated[int, Meta(ge=1)]], Meta(description="Values of open sizes, by name")
+    ] = msgspec.field(default_factory=dict)
 
     def produces(self, kind: ModelKind | None) -> ModelKind:
         """Return ONNX."""
@@ -51,13 +56,14 @@ class Onnx(Options, frozen=True, kw_only=True):
         Raises:
             InputError: The file is damaged or hostile, too old, or does not fit the data.
         """
-        from edgekit.compiler.onnx_file import load_onnx, save_onnx
+        from edgekit.compiler.onnx_file import load_onnx, save_onnx, set_sizes
         from edgekit.evaluation.accuracy import measure
         from edgekit.evaluation.cost import onnx_cost
         from edgekit.evaluation.predict import ONNX_FILE
 
         path = Path(self.onnx)
         graph = load_onnx(path)
+        set_sizes(graph, self.sizes)
         opset = _require_opset(graph, path)
         _require_finite_weights(graph, path)
         inputs, outputs = _settle_signature(graph, path, ctx)

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import onnx
 import pytest
@@ -20,7 +21,7 @@ from edgekit.compiler.graph.reference import run_network
 from edgekit.compiler.onnx_file import specialise
 from edgekit.compiler.session import open_session, run_session
 from edgekit.core.errors import InputError
-from edgekit.core.target import Cpu, Os, Target, host_cpu
+from edgekit.core.target import Cpu, Os, Target, host_cpu, load_target
 from tests.compiler import onnx_models
 from tests.compiler.c_library import CLibrary
 
@@ -410,3 +411,12 @@ def test_operator_that_needs_a_runtime_is_refused_by_name(
 ) -> None:
     with pytest.raises(InputError, match=message):
         compile_to(tmp_path, make())
+
+
+def test_a_model_larger_than_the_device_is_refused_before_code_is_generated(tmp_path: Path) -> None:
+    target = msgspec.structs.replace(load_target("host"), memory_mib=1)
+    builder = onnx_models.GraphBuilder()
+    result = builder.conv("x", (3, 8))
+    model = builder.model({"x": [1, 3, 256, 256]}, {result: [1, 8, 256, 256]})
+    with pytest.raises(InputError, match=r"operator '.*conv.*'.* at most 1 MiB, the memory of"):
+        compile_to(tmp_path, model, target)

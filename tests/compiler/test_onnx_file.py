@@ -14,6 +14,7 @@ from edgekit.compiler.onnx_file import (
     load_onnx,
     output_specs,
     save_onnx,
+    set_sizes,
     specialise,
 )
 from edgekit.core.errors import InputError
@@ -282,3 +283,14 @@ def test_shapes_that_contradict_each_other_are_refused() -> None:
 def test_int8_model_is_recognised() -> None:
     assert not has_qdq(onnx_models.mlp())
     assert has_qdq(onnx_models.quantized(onnx_models.mlp(), (4, 20)))
+
+
+def test_open_sizes_are_fixed_by_name() -> None:
+    builder = onnx_models.GraphBuilder()
+    result = builder.conv("x", (3, 8))
+    shape = ["n", "height", "width"]
+    model = builder.model({"x": [shape[0], 3, *shape[1:]]}, {result: [shape[0], 8, *shape[1:]]})
+    set_sizes(model, {"height": 24, "width": 20})
+    assert input_specs(specialise(model))[0].shape == (1, 3, 24, 20)
+    with pytest.raises(InputError, match=r"size 'hight'.*'height'|size 'hight'.*open sizes n"):
+        set_sizes(model, {"hight": 24})

@@ -42,7 +42,7 @@ LIBM = frozenset(
         *("acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "ceil", "cos", "cosh"),
         *("erf", "exp", "exp2", "exp10", "expm1", "fabs", "floor", "fma", "fmax", "fmin", "fmod"),
         *("ldexp", "log", "log10", "log1p", "log2", "nearbyint", "pow", "rint", "round"),
-        *("roundeven", "sin", "sinh", "sqrt", "tan", "tanh", "trunc"),
+        *("roundeven", "sin", "sincos", "sinh", "sqrt", "tan", "tanh", "trunc"),
     )
     for suffix in ("", "f")
 )
