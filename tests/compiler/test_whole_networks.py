@@ -106,13 +106,18 @@ def test_compiled_integer_networks_equal_the_reference_bit_for_bit(tmp_path: Pat
 
 
 def moves() -> onnx.ModelProto:
-    """Kernels TVM brings of its own: one loop over 64-bit indices, and loops written by hand."""
+    """Kernels of TVM: over 64-bit indices, with loops written by hand, spelled out or counted."""
     b = GraphBuilder()
     picked = b.op("Gather", "x", b.constant(np.array([2, 0])), axis=1)
     places = b.constant(np.array([[1, 0, 2]]))
     scattered = b.op("ScatterElements", "x", places, b.weight(1, 3), axis=0)
     summed = b.op("CumSum", scattered, b.constant(np.array(1)), reverse=1)
-    return specialise(b.model({"x": [4, 3]}, {picked: [4, 2], summed: [4, 3]}))
+    b.nodes.append(
+        onnx.helper.make_node("LayerNormalization", ["x", b.weight(3)], ["normal", "", "scale"])
+    )
+    b.nodes.append(onnx.helper.make_node("TopK", ["x", b.constant(np.array([2]))], ["top", "at"]))
+    outputs = {picked: [4, 2], summed: [4, 3], "normal": [4, 3], "scale": [4, 1], "top": [4, 2]}
+    return specialise(b.model({"x": [4, 3]}, outputs))
 
 
 def test_operators_without_a_kernel_of_ours_run_as_well(tmp_path: Path) -> None:

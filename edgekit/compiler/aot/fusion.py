@@ -1,8 +1,7 @@
-"""From Relax operators to fused kernels.
+"""Turn the operators of a region, which have no kernel of ours, into TVM's fused kernels.
 
-Legalisation and fusion are TVM's own for now. The seam stands where edgekit's own integer rewrite
-and pattern fusion will come: `simplify` gives the graph whose operators are counted as integer or
-float, `fuse` turns that graph into kernels.
+Legalisation and fusion are TVM's own; `simplify` drops what inference does not need, `fuse` makes
+kernels of the rest.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def simplify(module: tvm.IRModule) -> tvm.IRModule:
-    """Drop what inference does not need; quantize and dequantize operators stay visible.
+    """Drop what inference does not need.
 
     Args:
         module: As imported.

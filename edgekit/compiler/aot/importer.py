@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Callable, Container
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from edgekit.compiler.aot.importer_gaps import check_operators, expand_functions
 from edgekit.compiler.session import open_session
 from edgekit.core.errors import InputError
 
@@ -51,6 +52,9 @@ def import_onnx(
     Raises:
         InputError: TVM cannot import an operator; it is named.
     """
+    from tvm.relax.frontend.onnx import onnx_frontend
+
+    model = expand_functions(model, onnx_frontend._get_convert_map())
     try:
         return Imported(module=_import(model, on_operator), is_folded=False)
     except InputError:
@@ -79,7 +83,7 @@ def _import(model: onnx.ModelProto, on_operator: Callable[[str], None]) -> tvm.I
             return super()._convert_operator(op_name, inputs, attrs, opset)
 
     opset = next(item.version for item in model.opset_import if item.domain in ("", "ai.onnx"))
-    _check_operators(model, onnx_frontend._get_convert_map())
+    check_operators(model, onnx_frontend._get_convert_map())
     importer = Importer(None, "float32", keep_params_in_input=False, sanitize=True)
     try:
         with warnings.catch_warnings():
@@ -95,16 +99,6 @@ def _import(model: onnx.ModelProto, on_operator: Callable[[str], None]) -> tvm.I
         ) from error
     finally:
         on_operator("")
-
-
-def _check_operators(model: onnx.ModelProto, known: Container[str]) -> None:
-    for node in model.graph.node:
-        if node.op_type not in known and node.op_type != "Constant":
-            raise InputError(
-                f"importing operator '{node.name}' ({node.op_type}) into TVM",
-                found="an operator its importer does not know",
-                hint="The tvm engine cannot run this operator; engine onnxruntime may",
-            )
 
 
 def _fold(model: onnx.ModelProto) -> onnx.ModelProto:
