@@ -5,9 +5,9 @@ import onnx
 import pytest
 from onnx import helper
 
-from edgekit.compiler.aot.importer import import_onnx
-from edgekit.compiler.aot.importer_gaps import expand_functions
 from edgekit.compiler.onnx_file import specialise
+from edgekit.compiler.regions.gaps import expand_functions
+from edgekit.compiler.regions.importer import import_onnx
 from edgekit.core.errors import InputError
 from tests.compiler.onnx_models import GraphBuilder
 

@@ -3,11 +3,11 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgekit.compiler.aot.fusion import fuse, simplify
-from edgekit.compiler.aot.importer import import_onnx
-from edgekit.compiler.aot.kernel_schedule import choose_tile, schedule_kernel
 from edgekit.compiler.aot.toolchain import toolchain_for
 from edgekit.compiler.onnx_file import specialise
+from edgekit.compiler.regions.fusion import fuse, simplify
+from edgekit.compiler.regions.importer import import_onnx
+from edgekit.compiler.regions.kernel_schedule import choose_tile, schedule_kernel
 from edgekit.core.target import Cpu, Os, Target
 from tests.compiler import onnx_models
 

@@ -35,7 +35,7 @@ from edgekit.compiler.plan.forms import (
 )
 from edgekit.compiler.plan.layout import Layout, is_conversion
 from edgekit.compiler.plan.operator_kernels import KernelBuilder, Planned
-from edgekit.compiler.plan.regions import RegionCompiler
+from edgekit.compiler.plan.region_steps import RegionCompiler
 
 
 def assemble(

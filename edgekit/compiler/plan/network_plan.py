@@ -17,7 +17,7 @@ from edgekit.compiler.plan.algorithm import AlgorithmOptions, choose_algorithms,
 from edgekit.compiler.plan.assembly import assemble
 from edgekit.compiler.plan.layout import choose_layout
 from edgekit.compiler.plan.operator_kernels import KernelBuilder
-from edgekit.compiler.plan.regions import RegionCompiler
+from edgekit.compiler.plan.region_steps import RegionCompiler
 from edgekit.compiler.plan.tiling import Tiling, read_tiles
 from edgekit.core.target import Target
 

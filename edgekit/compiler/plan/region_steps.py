@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from edgekit.compiler.aot.fusion import fuse, simplify
-from edgekit.compiler.aot.importer import import_onnx
-from edgekit.compiler.aot.kernel_schedule import schedule_kernel
-from edgekit.compiler.aot.relax_steps import append_relax_steps
+from edgekit.compiler.regions.fusion import fuse, simplify
+from edgekit.compiler.regions.importer import import_onnx
+from edgekit.compiler.regions.kernel_schedule import schedule_kernel
+from edgekit.compiler.regions.relax_steps import append_relax_steps
 
 if TYPE_CHECKING:
     import tvm

@@ -46,7 +46,7 @@ def fuse(module: tvm.IRModule, llvm_target: tvm.target.Target) -> tvm.IRModule:
     import tvm
     from tvm import relax
 
-    from edgekit.compiler.aot.ordering import legalize_map
+    from edgekit.compiler.regions.ordering import legalize_map
 
     passes = [
         relax.transform.LegalizeOps(legalize_map()),

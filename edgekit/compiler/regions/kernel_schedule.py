@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from edgekit.compiler.aot.loop_merging import merge_loops, share_outer_loop
+from edgekit.compiler.regions.loop_merging import merge_loops, share_outer_loop
 
 if TYPE_CHECKING:
     import tvm

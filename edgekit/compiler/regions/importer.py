@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from edgekit.compiler.aot.importer_gaps import check_operators, expand_functions
+from edgekit.compiler.regions.gaps import check_operators, expand_functions
 from edgekit.compiler.session import open_session
 from edgekit.core.errors import InputError
 
