@@ -61,7 +61,7 @@ def test_what_tvm_would_get_wrong_is_refused_by_name(model: onnx.ModelProto, mat
 
 @pytest.mark.parametrize("model", [one_node("Celu"), one_node("LayerNormalization", results=3)])
 def test_functions_are_spelled_out_in_operators_tvm_knows(model: onnx.ModelProto) -> None:
-    module = import_onnx(model).module
+    module = import_onnx(model)
     assert "main" in [str(name.name_hint) for name in module.functions]
 
 

@@ -46,7 +46,7 @@ def test_products_get_vectors_and_movement_keeps_its_loops() -> None:
     cpu = Cpu(isa="x86_64", core="x86-64-v3", features=("avx2", "fma"))
     toolchain = toolchain_for(Target(name="t", cpu=cpu, os=Os(triple="x86_64-linux-gnu")))
     model = specialise(onnx_models.residual_cnn())
-    module = simplify(import_onnx(model).module)
+    module = simplify(import_onnx(model))
     module = fuse(module, tvm.target.Target(toolchain.llvm))
 
     kernels = {

@@ -35,6 +35,7 @@ _GROWTH = 2.5
 """What `auto` lets all weights grow to without a bound: ResNet-18's gain nothing beyond it."""
 
 Algorithm = Literal["direct", "depthwise", "winograd-f2", "winograd-f4"]
+_TILES: dict[Algorithm, TileSize] = {"winograd-f2": 2, "winograd-f4": 4}
 WinogradChoice = Literal["auto", "off", "f2", "f4"]
 _SIZES: dict[WinogradChoice, tuple[TileSize, ...]] = {
     "off": (),
@@ -73,7 +74,7 @@ def choose_algorithms(
     if options.winograd != "auto":
         limit = None
     for kept in _within(candidates, limit, constants):
-        chosen[kept.operator] = "winograd-f2" if kept.m == 2 else "winograd-f4"
+        chosen[kept.operator] = next(name for name, m in _TILES.items() if m == kept.m)
     return chosen
 
 
@@ -81,12 +82,20 @@ def winograd_growth(network: Network, algorithms: Mapping[str, Algorithm]) -> in
     """Return how many bytes Winograd adds to the weights of a network."""
     growth = 0
     for operator in network.operators:
-        algorithm = algorithms.get(operator.name, "direct")
-        if isinstance(operator, Convolution) and algorithm.startswith("winograd"):
-            size_of = weights_bytes if operator.result is None else levels_weights_bytes
-            size = size_of(operator, 2 if algorithm == "winograd-f2" else 4)
-            growth += size - operator.weights.nbytes
+        m = winograd_size(algorithms.get(operator.name))
+        if isinstance(operator, Convolution) and m is not None:
+            growth += _growth_of(operator, m)
     return growth
+
+
+def winograd_size(algorithm: Algorithm | None) -> TileSize | None:
+    """Return the size of Winograd's tiles, None for another algorithm."""
+    return None if algorithm is None else _TILES.get(algorithm)
+
+
+def _growth_of(operator: Convolution, m: TileSize) -> int:
+    size_of = weights_bytes if operator.result is None else levels_weights_bytes
+    return size_of(operator, m) - operator.weights.nbytes
 
 
 def is_depthwise(operator: Convolution) -> bool:
@@ -127,14 +136,13 @@ def _candidates(
     is_float = operator.result is None
     choose = choose_winograd if is_float else choose_winograd_levels
     gain = winograd_gain if is_float else levels_gain
-    size_of = weights_bytes if is_float else levels_weights_bytes
     found: list[_Candidate] = []
     while sizes:
         m: TileSize | None = choose(operator, x, y, isa, sizes=sizes)
         if m is None:
             break
         saved = operator_macs(operator, network) * (1 - 1 / gain(operator, x, y, isa, m))
-        size = size_of(operator, m) - operator.weights.nbytes
+        size = _growth_of(operator, m)
         found.append(_Candidate(operator=operator.name, m=m, saved=saved, size=size))
         sizes = (2,) if m == 4 and 2 in sizes else ()
     return found
@@ -172,8 +180,9 @@ def required_padding(
     if isinstance(operator, Pool):
         return (0, 0, 0, 0)
     assert isinstance(operator, Convolution), operator
-    if algorithm in ("winograd-f2", "winograd-f4"):
-        return winograd_pads(operator, x, y, 2 if algorithm == "winograd-f2" else 4)
+    m = winograd_size(algorithm)
+    if m is not None:
+        return winograd_pads(operator, x, y, m)
     return required_pads(operator, x, y, isa)
 
 

@@ -13,7 +13,12 @@ from edgekit.compiler.graph.check import check_weights
 from edgekit.compiler.graph.operators import Network
 from edgekit.compiler.graph.rebias import to_levels_of
 from edgekit.compiler.kernels.isa.choose import isa_for
-from edgekit.compiler.plan.algorithm import AlgorithmOptions, choose_algorithms, winograd_growth
+from edgekit.compiler.plan.algorithm import (
+    AlgorithmOptions,
+    choose_algorithms,
+    winograd_growth,
+    winograd_size,
+)
 from edgekit.compiler.plan.assembly import assemble
 from edgekit.compiler.plan.layout import choose_layout
 from edgekit.compiler.plan.operator_kernels import KernelBuilder
@@ -82,7 +87,7 @@ def plan_network(
     winograd = {
         name: algorithm
         for name, algorithm in algorithms.items()
-        if algorithm.startswith("winograd")
+        if winograd_size(algorithm) is not None
     }
     return NetworkPlan(
         network=moved,

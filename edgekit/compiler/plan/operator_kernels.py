@@ -29,8 +29,7 @@ from edgekit.compiler.graph.tensors import Grid
 from edgekit.compiler.kernels.isa.base import Isa
 from edgekit.compiler.kernels.kernel import Built
 from edgekit.compiler.kernels.volume import Volume
-from edgekit.compiler.kernels.winograd.matrices import TileSize
-from edgekit.compiler.plan.algorithm import Algorithm
+from edgekit.compiler.plan.algorithm import Algorithm, winograd_size
 from edgekit.compiler.plan.tiling import Tiling
 
 Volumes = tuple[Volume, ...]
@@ -108,7 +107,8 @@ class KernelBuilder(msgspec.Struct, frozen=True, eq=False, kw_only=True):
         from edgekit.compiler.kernels.winograd.floats import build_winograd
         from edgekit.compiler.kernels.winograd.levels import build_winograd_levels
 
-        m: TileSize = 2 if algorithm == "winograd-f2" else 4
+        m = winograd_size(algorithm)
+        assert m is not None, algorithm
         if operator.result is not None:
             built = build_winograd_levels(operator, reads, write, self.isa, m)
             return _planned(built, algorithm, write)

@@ -50,7 +50,7 @@ class RegionCompiler(msgspec.Struct, frozen=True, eq=False, kw_only=True):
         import tvm
 
         model = onnx.load_model_from_string(region.model)
-        module = import_onnx(model, on_operator=self.on_detail).module
+        module = import_onnx(model, on_operator=self.on_detail)
         places = dict(zip(region.reads, reads, strict=True))
         results = append_relax_steps(
             fuse(simplify(module), tvm.target.Target(self.toolchain.llvm)),

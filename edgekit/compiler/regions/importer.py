@@ -14,8 +14,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from edgekit.compiler.regions.gaps import check_operators, expand_functions
 from edgekit.compiler.session import open_session
 from edgekit.core.errors import InputError
@@ -25,21 +23,9 @@ if TYPE_CHECKING:
     import tvm
 
 
-class Imported(msgspec.Struct, frozen=True, kw_only=True):
-    """Hold a model in Relax.
-
-    Args:
-        module: One function, `main`, over static shapes.
-        is_folded: Whether onnxruntime had to fold constants first.
-    """
-
-    module: tvm.IRModule
-    is_folded: bool
-
-
 def import_onnx(
     model: onnx.ModelProto, *, on_operator: Callable[[str], None] = lambda _: None
-) -> Imported:
+) -> tvm.IRModule:
     """Import a model.
 
     Args:
@@ -47,7 +33,7 @@ def import_onnx(
         on_operator: Told "operator 'NAME' (TYPE)" before each conversion.
 
     Returns:
-        The module.
+        One function, `main`, over static shapes.
 
     Raises:
         InputError: TVM cannot import an operator; it is named.
@@ -56,10 +42,10 @@ def import_onnx(
 
     model = expand_functions(model, onnx_frontend._get_convert_map())
     try:
-        return Imported(module=_import(model, on_operator), is_folded=False)
+        return _import(model, on_operator)
     except InputError:
         try:
-            return Imported(module=_import(_fold(model), on_operator), is_folded=True)
+            return _import(_fold(model), on_operator)
         except InputError:
             pass  # the first message names the operator as the user wrote it
         raise
